@@ -1,0 +1,29 @@
+// Package peal is the domain of a notification service for tickets: who may be
+// told, what they are told, and the bounds that both keep. It does no I/O.
+//
+// # Vocabulary
+//
+// One word names one thing, in code, in documents and in messages.
+//
+//   - A tenant is a customer of the helpdesk: a UUID.
+//   - A realm issues tokens. It has keys, a list of the tenants it may speak
+//     for, and one namespace.
+//   - A namespace holds user ids. Realms with the same namespace share users.
+//   - An inbox is one user's notifications in one tenant: (tenant, namespace,
+//     user).
+//   - A ticket event comes in from the ticketing backend and says what happened
+//     to a ticket. A notification goes out and tells one user of it.
+//   - A stream is a JetStream stream. An open SSE response is a connection.
+//   - A feed is an inbox as one reader sees it: what is stored after a cursor,
+//     then what arrives, without a hole or a repeat.
+//   - A cursor is a place in a feed: everything up to it has been delivered or
+//     declared missing.
+//   - A gap is the declaration that something is missing: it was asked for and
+//     is no longer stored.
+//   - An epoch is one incarnation of a stream. A cursor names the epoch it was
+//     made in, so it means nothing in another.
+//   - A partition is one of the streams over which the inboxes of a region are
+//     spread.
+//   - A region is a place with a JetStream of its own; it is home to a tenant's
+//     inboxes, or holds a mirror of them.
+package peal

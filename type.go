@@ -1,0 +1,85 @@
+package peal
+
+import "slices"
+
+// Type is a type of notification.
+type Type string
+
+// The types. What each is for and who is told is in the API contract.
+const (
+	Assignment       Type = "assignment"
+	Reassignment     Type = "reassignment"
+	StatusChange     Type = "statusChange"
+	Comment          Type = "comment"
+	Mention          Type = "mention"
+	SLAWarning       Type = "slaWarning"
+	SLABreach        Type = "slaBreach"
+	Approval         Type = "approval"
+	ApprovalDecision Type = "approvalDecision"
+	Escalation       Type = "escalation"
+	Merge            Type = "merge"
+	Resolution       Type = "resolution"
+	Reopened         Type = "reopened"
+	WatchAdded       Type = "watchAdded"
+)
+
+// types maps every type to its default priority, in the contract's order.
+var types = []struct {
+	t Type
+	p Priority
+}{
+	{Assignment, High},
+	{Reassignment, Medium},
+	{StatusChange, Medium},
+	{Comment, Medium},
+	{Mention, High},
+	{SLAWarning, High},
+	{SLABreach, Urgent},
+	{Approval, High},
+	{ApprovalDecision, Medium},
+	{Escalation, High},
+	{Merge, Low},
+	{Resolution, Medium},
+	{Reopened, Medium},
+	{WatchAdded, Low},
+}
+
+// Types lists the types, in the contract's order.
+func Types() []Type {
+	ts := make([]Type, len(types))
+	for i, row := range types {
+		ts[i] = row.t
+	}
+	return ts
+}
+
+// Valid reports whether t is one of Types.
+func (t Type) Valid() bool { return t.DefaultPriority() != "" }
+
+// DefaultPriority is the priority of a notification whose publisher names
+// none; "" for what is not a type.
+func (t Type) DefaultPriority() Priority {
+	for _, row := range types {
+		if row.t == t {
+			return row.p
+		}
+	}
+	return ""
+}
+
+// Priority is how much a notification matters.
+type Priority string
+
+// The priorities, from the lowest.
+const (
+	Low    Priority = "low"
+	Medium Priority = "medium"
+	High   Priority = "high"
+	Urgent Priority = "urgent"
+)
+
+// Priorities lists the priorities, from the lowest.
+func Priorities() []Priority { return []Priority{Low, Medium, High, Urgent} }
+
+// Valid reports whether p is one of Priorities.
+func (p Priority) Valid() bool { return slices.Contains(Priorities(), p) }
