@@ -20,9 +20,9 @@ type Client struct {
 	// URL is the stream's, absolute, http or https.
 	URL string
 
-	// HTTP makes the requests. nil means a client that Follow owns: proxies
-	// from the environment as net/http has them, and 30 s for the headers of an
-	// answer. Of one that is given, CheckRedirect and Timeout are not used.
+	// HTTP makes the requests. nil means a client that Follow owns: no proxy,
+	// and 30 s for the headers of an answer. Of one that is given,
+	// CheckRedirect and Timeout are not used.
 	HTTP *http.Client
 
 	// Header gives the headers of one request, such as a fresh token; it is
@@ -156,7 +156,6 @@ func streamingHTTP(given *http.Client) *http.Client {
 		h = *given
 	} else {
 		h.Transport = &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			TLSHandshakeTimeout:   10 * time.Second,
 			ResponseHeaderTimeout: 30 * time.Second,

@@ -35,9 +35,7 @@ func reference(stream []byte) (events []sse.Event, lastID string) {
 		field, value := line, ""
 		if i := strings.Index(line, ":"); i >= 0 {
 			field, value = line[:i], line[i+1:]
-			if strings.HasPrefix(value, " ") {
-				value = value[1:]
-			}
+			value = strings.TrimPrefix(value, " ")
 		}
 		switch field {
 		case "event":
