@@ -1,0 +1,297 @@
+package bus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pealhq/peal"
+)
+
+// Config tunes a Bus. One of Server and URLs says where JetStream is; the rest
+// of the zero value is the production default.
+type Config struct {
+	// Server is a NATS server in this process.
+	Server interface {
+		InProcessConn() (net.Conn, error)
+	}
+
+	// URLs are the addresses of a NATS cluster.
+	URLs []string
+
+	// Credentials is the path of a NATS credentials file. "" means none.
+	Credentials string
+
+	// Region is where this JetStream is. "" means local.
+	Region Region
+
+	// Partitions is over how many streams the inboxes are spread when the
+	// region is created; afterwards the region's own number counts. 0 means 1
+	// for a server in this process and 8 for a cluster.
+	Partitions int
+
+	// Replicas of each stream when it is created. 0 means 1 for a server in
+	// this process and 3 for a cluster.
+	Replicas int
+
+	// Retain is how long a notification can be replayed. 0 means 30 days.
+	// Longer costs disk on every replica; shorter loses what a user on leave
+	// missed.
+	Retain time.Duration
+
+	// PerInbox is how many notifications an inbox keeps, the newest. 0 means
+	// 500. An inbox is read forward and whole for a list, so more cost time.
+	PerInbox int
+
+	// Store is how many bytes of disk the streams may take together when they
+	// are created. 0 means as much as their default bounds, about 3.3 GB for
+	// one partition.
+	Store int64
+
+	// TailCheck is how often the end of a followed inbox is compared with what
+	// was delivered, which finds a live message that was lost with nothing
+	// after it. 0 means 30 s; negative: only when there is a reason to.
+	TailCheck time.Duration
+
+	// Timeout bounds one call to JetStream. 0 means 4 s, so that a client has
+	// its 503 within 5.
+	Timeout time.Duration
+
+	// Logger gets one line when something begins to matter and one when it
+	// ends. nil discards them.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	one, many := 1, 8
+	replicas := 3
+	if c.Server != nil {
+		many, replicas = one, one
+	}
+	c.Region = cmp.Or(c.Region, "local")
+	c.Partitions = cmp.Or(c.Partitions, many)
+	c.Replicas = cmp.Or(c.Replicas, replicas)
+	c.Retain = cmp.Or(c.Retain, 30*24*time.Hour)
+	c.PerInbox = cmp.Or(c.PerInbox, 500)
+	c.TailCheck = cmp.Or(c.TailCheck, 30*time.Second)
+	c.Timeout = cmp.Or(c.Timeout, 4*time.Second)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	return c
+}
+
+func (c Config) layout() layout {
+	return layout{
+		region: c.Region, partitions: c.Partitions, replicas: c.Replicas,
+		retain: c.Retain, perInbox: int64(c.PerInbox), store: c.Store,
+	}
+}
+
+// Bus is the inboxes of one region. Its methods may be called concurrently.
+type Bus struct {
+	cfg Config
+	log *slog.Logger
+
+	// A connection for each purpose, so that a slow read never delays what is
+	// live, and publishing waits for neither.
+	live, read, write *nats.Conn
+	reads, writes     jetstream.JetStream
+
+	partitions []*partition // index: partition number
+	shards     []*shard
+	reader     *reader
+
+	closing chan struct{}  // closed when Close begins
+	closed  chan struct{}  // closed when NATS will not come back
+	once    sync.Once      // runs Close
+	ending  sync.Once      // closes closed
+	done    sync.WaitGroup // of every goroutine that the bus has started
+
+	opened atomic.Bool // the rest is set: callbacks of NATS may use it
+	stats  Stats
+}
+
+// Open connects to JetStream, creates the streams that are not there, and is
+// then ready. Close ends it.
+func Open(ctx context.Context, cfg Config) (*Bus, error) {
+	b := &Bus{
+		cfg:     cfg.withDefaults(),
+		closing: make(chan struct{}),
+		closed:  make(chan struct{}),
+	}
+	b.log = b.cfg.Logger
+	if err := b.open(ctx); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Bus) open(ctx context.Context) (err error) {
+	if b.cfg.Server == nil && len(b.cfg.URLs) == 0 {
+		return errors.New("bus needs a NATS server or the address of one")
+	}
+	if _, err := ParseRegion(string(b.cfg.Region)); err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		conn    **nats.Conn
+		purpose string
+	}{{&b.live, "live"}, {&b.read, "read"}, {&b.write, "write"}} {
+		if *c.conn, err = b.connect(c.purpose); err != nil {
+			return fmt.Errorf("connect to NATS: %w", err)
+		}
+	}
+	if b.reads, err = jetstream.New(b.read, jetstream.WithDefaultTimeout(b.cfg.Timeout)); err != nil {
+		return err
+	}
+	if b.writes, err = jetstream.New(b.write, jetstream.WithDefaultTimeout(b.cfg.Timeout),
+		jetstream.WithPublishAsyncTimeout(b.cfg.Timeout),
+		jetstream.WithPublishAsyncMaxPending(maxQueued)); err != nil {
+		return err
+	}
+
+	n, err := ensure(ctx, b.reads, b.cfg.layout())
+	if err != nil {
+		return err
+	}
+	for p := range n {
+		part := newPartition(b, p)
+		if err := part.open(ctx); err != nil {
+			return err
+		}
+		b.partitions = append(b.partitions, part)
+	}
+	b.startFeeds()
+	for _, p := range b.partitions { // only now, for they report to the feeds
+		p.start()
+	}
+	b.opened.Store(true)
+	return nil
+}
+
+// Close ends every feed, waits for the publishes under way, and disconnects.
+// It may be called more than once.
+func (b *Bus) Close() {
+	b.once.Do(func() {
+		close(b.closing)
+		for _, p := range b.partitions {
+			p.publisher.close()
+		}
+		b.done.Wait()
+		for _, nc := range []*nats.Conn{b.live, b.read, b.write} {
+			if nc != nil {
+				nc.Close()
+			}
+		}
+	})
+}
+
+// Closed is closed when a connection to NATS ended for good, against our will.
+// The process should end then: nothing will come back by itself.
+func (b *Bus) Closed() <-chan struct{} { return b.closed }
+
+// Connected reports whether every connection to NATS is up at this moment.
+func (b *Bus) Connected() bool {
+	return b.live.IsConnected() && b.read.IsConnected() && b.write.IsConnected()
+}
+
+// Region returns the region this bus serves.
+func (b *Bus) Region() Region { return b.cfg.Region }
+
+// Stats returns the counters of this bus, which go on counting.
+func (b *Bus) Stats() *Stats { return &b.stats }
+
+// partition finds the partition of an inbox, and the inbox in it.
+func (b *Bus) partition(in peal.Inbox) (*partition, place) {
+	pl := locate(in, len(b.partitions))
+	return b.partitions[pl.partition], pl
+}
+
+// connect opens one connection. It reconnects for ever, after a pause that
+// grows to 2 s and is random, so that many nodes do not come back at once.
+// Nothing is buffered meanwhile: a publish without a server fails at once.
+func (b *Bus) connect(purpose string) (*nats.Conn, error) {
+	opts := []nats.Option{
+		nats.Name("peal-" + purpose),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration {
+			most := min(time.Duration(attempts)*100*time.Millisecond, 2*time.Second)
+			return most/2 + rand.N(most/2+1)
+		}),
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(purpose, err) }),
+		nats.ReconnectHandler(func(*nats.Conn) { b.reconnected(purpose) }),
+		nats.ClosedHandler(func(nc *nats.Conn) { b.ended(purpose, nc.LastError()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { b.async(purpose, sub, err) }),
+	}
+	if b.cfg.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(b.cfg.Credentials))
+	}
+	if b.cfg.Server != nil {
+		opts = append(opts, nats.InProcessServer(b.cfg.Server))
+	}
+	return nats.Connect(strings.Join(b.cfg.URLs, ","), opts...)
+}
+
+func (b *Bus) isClosing() bool {
+	select {
+	case <-b.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+func (b *Bus) disconnected(purpose string, err error) {
+	if !b.isClosing() {
+		b.log.Warn("nats connection lost", "purpose", purpose, "err", err)
+	}
+}
+
+func (b *Bus) reconnected(purpose string) {
+	b.log.Info("nats connection back", "purpose", purpose)
+	if purpose == "live" && b.opened.Load() {
+		b.checkAll()
+	}
+}
+
+func (b *Bus) ended(purpose string, err error) {
+	if b.isClosing() {
+		return
+	}
+	b.log.Error("nats connection closed for good", "purpose", purpose, "err", err)
+	b.ending.Do(func() { close(b.closed) })
+}
+
+func (b *Bus) async(purpose string, sub *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrSlowConsumer) && sub != nil && b.opened.Load() {
+		b.stats.SlowConsumer.Add(1)
+		b.checkSoon(sub.Subject)
+		return
+	}
+	if !b.isClosing() {
+		b.log.Warn("nats error", "purpose", purpose, "err", err)
+	}
+}
+
+// unavailable wraps what NATS answered as peal.ErrUnavailable, once, with what
+// was being done. A context that the caller ended stays what it is.
+func unavailable(doing string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, peal.ErrUnavailable) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return fmt.Errorf("%s: %w: %w", doing, peal.ErrUnavailable, err)
+}

@@ -1,0 +1,166 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/bustest"
+	"github.com/pealhq/peal/bus/embedded"
+)
+
+func TestMain(m *testing.M) { bustest.Main(m) }
+
+// openOn opens a bus on a server, which has more time for an answer than in
+// production: the machine that runs the tests may have other work.
+func openOn(t testing.TB, s *embedded.Server, change func(*bus.Config)) *bus.Bus {
+	t.Helper()
+	return bustest.Open(t, s, func(c *bus.Config) {
+		c.Timeout = 20 * time.Second
+		if change != nil {
+			change(c)
+		}
+	})
+}
+
+// open opens a bus on a server of its own.
+func open(t testing.TB, change func(*bus.Config)) *bus.Bus {
+	t.Helper()
+	return openOn(t, bustest.Server(t), change)
+}
+
+const (
+	acme   peal.Tenant = "11111111-1111-4111-8111-111111111111"
+	globex peal.Tenant = "22222222-2222-4222-8222-222222222222"
+)
+
+func inbox(user string) peal.Inbox {
+	return peal.Inbox{Tenant: acme, Namespace: "staff", User: peal.UserID(user)}
+}
+
+func notification(id string) peal.Notification {
+	return peal.Notification{
+		ID: id, Type: peal.Mention, TicketID: "1", TicketNumber: "INC-1", Title: "t", Message: "m",
+	}.WithDefaults(time.Date(2025, 7, 10, 12, 35, 0, 0, time.UTC))
+}
+
+func publish(t testing.TB, b *bus.Bus, id string, to ...peal.Inbox) bus.Published {
+	t.Helper()
+	p, err := b.Publish(t.Context(), to, notification(id))
+	if err != nil {
+		t.Fatalf("publish %s: %v", id, err)
+	}
+	return p
+}
+
+// sink collects what a feed delivers, as "id@sequence" and "gap CODE@sequence".
+type sink struct {
+	t    testing.TB
+	feed *bus.Feed
+
+	mu      sync.Mutex
+	items   []string
+	ids     []string
+	cursors []bus.Cursor
+	room    int // how many more it takes; negative: no bound
+	refused int
+	changed chan struct{} // replaced at each change
+}
+
+func newSink(t testing.TB, room int) *sink {
+	return &sink{t: t, room: room, changed: make(chan struct{})}
+}
+
+func (s *sink) add(item, id string, c bus.Cursor) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.room == 0 {
+		s.refused++
+		return false
+	}
+	s.room--
+	s.items = append(s.items, item)
+	if id != "" {
+		s.ids = append(s.ids, id)
+	}
+	s.cursors = append(s.cursors, c)
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return true
+}
+
+func (s *sink) Deliver(m *bus.Message) bool {
+	_, rest, _ := strings.Cut(string(m.Data), `"id":"`)
+	id, _, _ := strings.Cut(rest, `"`)
+	return s.add(id, id, m.Cursor)
+}
+
+func (s *sink) Gap(g bus.Gap) bool { return s.add("gap "+string(g.Code), "", g.Cursor) }
+
+// wait returns the first n items, once there are so many.
+func (s *sink) wait(n int) []string {
+	s.t.Helper()
+	deadline := time.After(time.Minute)
+	for {
+		s.mu.Lock()
+		items, changed := s.items, s.changed
+		s.mu.Unlock()
+		if len(items) >= n {
+			return items
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			s.t.Fatalf("got %d items %v, want %d", len(items), tail(items), n)
+		}
+	}
+}
+
+func (s *sink) cursor(i int) bus.Cursor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cursors[i]
+}
+
+func (s *sink) give(room int) {
+	s.mu.Lock()
+	s.room = room
+	s.mu.Unlock()
+	s.feed.Resume()
+}
+
+func tail(items []string) []string { return items[max(0, len(items)-5):] }
+
+// follow starts a feed into a new sink without bound.
+func follow(t testing.TB, b *bus.Bus, in peal.Inbox, after bus.Cursor) *sink {
+	t.Helper()
+	s := newSink(t, -1)
+	followInto(t, b, in, after, s)
+	return s
+}
+
+func followInto(t testing.TB, b *bus.Bus, in peal.Inbox, after bus.Cursor, s *sink) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	f, err := b.Follow(ctx, in, after, s)
+	if err != nil {
+		t.Fatalf("follow: %v", err)
+	}
+	s.feed = f
+	t.Cleanup(f.Close)
+	f.Resume()
+}
+
+func ids(from, to int) []string {
+	var all []string
+	for i := from; i <= to; i++ {
+		all = append(all, fmt.Sprintf("n%d", i))
+	}
+	return all
+}

@@ -1,0 +1,102 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+)
+
+// directGet is a request for stored messages that any replica answers: the
+// batch and multi_last forms of Direct Get.
+type directGet struct {
+	Seq      uint64   `json:"seq,omitempty"` // the first to look at
+	NextFor  string   `json:"next_by_subj,omitempty"`
+	Batch    int      `json:"batch,omitempty"`
+	MaxBytes int      `json:"max_bytes,omitempty"`
+	LastFor  []string `json:"multi_last,omitempty"`
+}
+
+// stored is a message of the answer.
+type stored struct {
+	subject string
+	seq     uint64
+	data    []byte
+}
+
+// The statuses that end an answer.
+const (
+	statusEnd  = "204"
+	statusNone = "404"
+)
+
+// direct asks for stored messages, and says how many match beyond the last
+// one. When the time is up it returns what has come, if anything has.
+//
+// Each message of an answer names the one before it, which is checked: after a
+// reconnect in between, the rest of an answer can come without its middle.
+// The subscription is made here, not by jetstreamext, which leaves it behind
+// when there is no connection, and receives each answer twice beside a
+// connection's own replies.
+func (p *partition) direct(ctx context.Context, req directGet) (messages []stored, pending uint64, err error) {
+	nc := p.bus.read
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	sub, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		return nil, 0, err
+	}
+	defer sub.Unsubscribe() // fails only without a connection, and then it is gone from this side
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+p.stream, sub.Subject, body); err != nil {
+		return nil, 0, err
+	}
+
+	var last uint64
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if errors.Is(err, context.DeadlineExceeded) && len(messages) > 0 {
+			return messages, pending, nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		status := m.Header.Get("Status")
+		if status == statusNone && len(messages) == 0 {
+			return nil, 0, nil
+		}
+		if status != "" && status != statusEnd {
+			return nil, 0, fmt.Errorf("status %s %s", status, m.Header.Get("Description"))
+		}
+		before, err := sequence(m, headerPrevious)
+		if err != nil {
+			return nil, 0, err
+		}
+		if before != last {
+			return nil, 0, fmt.Errorf("part of the answer is missing after sequence %d", last)
+		}
+		if pending, err = sequence(m, headerPending); err != nil {
+			return nil, 0, err
+		}
+		if status == statusEnd {
+			return messages, pending, nil
+		}
+		if last, err = sequence(m, headerSequence); err != nil {
+			return nil, 0, err
+		}
+		messages = append(messages, stored{m.Header.Get(headerSubject), last, m.Data})
+	}
+}
+
+// sequence reads a header that is a number.
+func sequence(m *nats.Msg, header string) (uint64, error) {
+	n, err := strconv.ParseUint(m.Header.Get(header), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("header %s: %w", header, err)
+	}
+	return n, nil
+}

@@ -1,0 +1,185 @@
+package bus
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pealhq/peal"
+)
+
+// What the tests, which are in package bus_test, must see of the inside.
+
+const (
+	MaxAside  = maxAside
+	MaxQueued = maxQueued
+)
+
+var (
+	Escape    = escape
+	Unescape  = unescape
+	TokenForm = tokenForm
+	MessageID = messageID
+)
+
+// Layout returns the configuration of a region's streams and buckets.
+func Layout(r Region, partitions int) ([]jetstream.StreamConfig, []jetstream.KeyValueConfig) {
+	l := Config{Replicas: 1, Region: r, Partitions: partitions}.withDefaults().layout()
+	return l.streams(), l.buckets()
+}
+
+// Locate returns the partition of an inbox, and its subject of a kind.
+func Locate(in peal.Inbox, partitions int, kind string, r Region) (int, string) {
+	pl := locate(in, partitions)
+	return pl.partition, pl.subject(kind, r)
+}
+
+// Ensure creates what is missing of the streams of b.
+func (b *Bus) Ensure(ctx context.Context) error {
+	_, err := ensure(ctx, b.reads, b.cfg.layout())
+	return err
+}
+
+func (b *Bus) JetStream() jetstream.JetStream { return b.reads }
+
+func (b *Bus) Partitions() int { return len(b.partitions) }
+
+// Epoch returns the epoch of the stream of an inbox, as far as b knows.
+func (b *Bus) Epoch(in peal.Inbox) Epoch {
+	p, _ := b.partition(in)
+	return p.known().epoch
+}
+
+// StreamOf returns the stream of an inbox, and its subject in it.
+func (b *Bus) StreamOf(in peal.Inbox) (stream, subject string) {
+	p, pl := b.partition(in)
+	return p.stream, pl.subject("inbox", b.cfg.Region)
+}
+
+// Refresh has the facts of all streams read again.
+func (b *Bus) Refresh() {
+	for _, p := range b.partitions {
+		p.refresh()
+	}
+}
+
+// ReadSubscriptions is how many subscriptions the connection for reads has.
+func (b *Bus) ReadSubscriptions() int { return b.read.NumSubscriptions() }
+
+// within runs a task in the loop that handles an inbox, and waits for it.
+func (b *Bus) within(in peal.Inbox, task func(s *shard, h *hub)) {
+	_, pl := b.partition(in)
+	live := pl.subject("live", b.cfg.Region)
+	s := b.shardOf(live)
+	done := make(chan struct{})
+	s.post(func() { defer close(done); task(s, s.hubs[live]) })
+	select {
+	case <-done:
+	case <-b.closing:
+	}
+}
+
+// Deafen has what is published to a followed inbox not reach b any more.
+func (b *Bus) Deafen(in peal.Inbox) {
+	b.within(in, func(_ *shard, h *hub) {
+		if h != nil {
+			h.sub.Unsubscribe()
+		}
+	})
+	b.live.Flush()
+}
+
+// Hear ends Deafen.
+func (b *Bus) Hear(in peal.Inbox) {
+	b.within(in, func(s *shard, h *hub) {
+		if h == nil || h.sub.IsValid() {
+			return
+		}
+		if sub, err := b.live.ChanSubscribe(h.sub.Subject, s.live); err == nil {
+			h.sub = sub
+		}
+	})
+	b.live.Flush()
+}
+
+// Tick lets a second pass for the tail checks of the loop of an inbox.
+func (b *Bus) Tick(in peal.Inbox) { b.within(in, func(s *shard, _ *hub) { s.tick() }) }
+
+// Checked reports whether the tail of an inbox is checked or about to be.
+func (b *Bus) Checked(in peal.Inbox) (checked bool) {
+	b.within(in, func(_ *shard, h *hub) { checked = h.checked })
+	return checked
+}
+
+// ReportSlowConsumer does what the NATS client does when it had to drop
+// messages of an inbox.
+func (b *Bus) ReportSlowConsumer(in peal.Inbox) {
+	_, pl := b.partition(in)
+	b.async("live", &nats.Subscription{Subject: pl.subject("live", b.cfg.Region)}, nats.ErrSlowConsumer)
+}
+
+// Aside returns what the only feed of an inbox keeps aside.
+func (b *Bus) Aside(in peal.Inbox) (n int, overflow bool) {
+	b.within(in, func(_ *shard, h *hub) { n, overflow = len(h.feeds[0].aside), h.feeds[0].overflow })
+	return n, overflow
+}
+
+// Target has the feeds of an inbox know of a message, as the tail check does.
+func (b *Bus) Target(in peal.Inbox, seq uint64) {
+	b.within(in, func(_ *shard, h *hub) {
+		for _, f := range h.feeds {
+			f.tail(seq)
+		}
+	})
+}
+
+// Live reports whether the only feed of an inbox has all that it knows of.
+func (b *Bus) Live(in peal.Inbox) (yes bool) {
+	b.within(in, func(_ *shard, h *hub) { yes = h.feeds[0].phase == live })
+	return yes
+}
+
+// Renewed has the feeds of an inbox hear that its stream ends at a sequence.
+func (b *Bus) Renewed(in peal.Inbox, last uint64) {
+	p, _ := b.partition(in)
+	f := p.known()
+	f.last = last
+	b.within(in, func(s *shard, _ *hub) { s.renewed(p, f) })
+}
+
+// Arrive gives a followed inbox a live message, as the NATS client does.
+func (b *Bus) Arrive(in peal.Inbox, header nats.Header, data []byte) {
+	_, pl := b.partition(in)
+	b.within(in, func(s *shard, _ *hub) {
+		s.arrived(&nats.Msg{Subject: pl.subject("live", b.cfg.Region), Header: header, Data: data})
+	})
+}
+
+// Fill asks the leader for what follows in an inbox, target being known to
+// have been stored.
+func (b *Bus) Fill(ctx context.Context, in peal.Inbox, after Cursor, target uint64) (*Gap, []*Message, error) {
+	p, pl := b.partition(in)
+	r, err := p.fill(ctx, pl.subject("inbox", b.cfg.Region), after, target)
+	return r.gap, r.messages, err
+}
+
+// Direct sends a Direct Get to a stream, and returns the sequences it gets.
+func (b *Bus) Direct(ctx context.Context, stream string) (seqs []uint64, pending uint64, err error) {
+	p := &partition{bus: b, stream: stream}
+	messages, pending, err := p.direct(ctx, directGet{Seq: 1, NextFor: ">", Batch: 64})
+	for _, m := range messages {
+		seqs = append(seqs, m.seq)
+	}
+	return seqs, pending, err
+}
+
+// Queued is how many notifications wait to be stored.
+func (b *Bus) Queued() (n int) {
+	for _, p := range b.partitions {
+		p.publisher.mu.Lock()
+		n += len(p.publisher.queue)
+		p.publisher.mu.Unlock()
+	}
+	return n
+}

@@ -1,0 +1,165 @@
+package bus
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/pealhq/peal"
+)
+
+// Sink takes what a feed delivers. Its methods are called by one goroutine at
+// a time and must not block. A sink that has no room answers false: the feed
+// then keeps its place, holds nothing for it, and offers the same again after
+// Feed.Resume.
+type Sink interface {
+	Deliver(m *Message) bool
+	Gap(g Gap) bool
+}
+
+// Start says where a feed begins.
+type Start struct {
+	// Cursor is the place the feed begins after: the follower's own if its
+	// history is whole, that of the gap if not, the live end for a follower
+	// without one.
+	Cursor Cursor
+
+	// Gap tells that history is missing. The feed declares it to the sink
+	// before anything else.
+	Gap bool
+
+	// Recovered: everything after the follower's own cursor follows.
+	Recovered bool
+}
+
+// Feed is one follower of an inbox.
+type Feed struct {
+	shard   *shard
+	part    *partition
+	subject string // of stored messages
+	live    string // of live messages
+	sink    Sink
+	start   Start
+	closed  atomic.Bool
+
+	// Set by Follow, then taken over by the shard's loop with the first Resume.
+	first  replay
+	resume atomic.Bool // Resume was called at least once
+
+	// Owned by the shard's loop.
+	progress
+}
+
+// Follow feeds sink with an inbox: first what is stored after the cursor, then
+// what arrives, in stream order, without a hole or a repeat. The zero Cursor
+// starts at the live end. Where history is gone, sink gets a Gap in its place
+// and the feed goes on with what is stored; after an unknown cursor it goes on
+// live.
+//
+// The feed rests until its first Resume, so that the follower can write what
+// comes before it. It ends with Close. Following costs the NATS server one
+// core subscription for each inbox that this process follows, and nothing for
+// further followers of the same.
+//
+// The error is a peal.ErrUnavailable, or ctx's.
+func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink) (*Feed, error) {
+	if !b.Connected() {
+		return nil, unavailable("follow inbox", nats.ErrDisconnected)
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	select {
+	case b.reader.admit <- struct{}{}:
+		defer func() { <-b.reader.admit }()
+	case <-ctx.Done():
+		return nil, unavailable("follow inbox", ctx.Err())
+	}
+
+	part, pl := b.partition(in)
+	f := &Feed{
+		part:    part,
+		subject: pl.subject("inbox", b.cfg.Region),
+		live:    pl.subject("live", b.cfg.Region),
+		sink:    sink,
+	}
+	f.shard = b.shardOf(f.live)
+	if err := f.shard.attach(ctx, f); err != nil {
+		return nil, unavailable("follow inbox", err)
+	}
+	if err := f.position(ctx, after); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// position decides where the feed begins. The subscription is active by then:
+// what is stored later is seen live, or found by the tail check.
+func (f *Feed) position(ctx context.Context, after Cursor) error {
+	if after.IsZero() {
+		facts, err := f.part.ask(ctx)
+		if err != nil {
+			return unavailable("follow inbox", err)
+		}
+		f.start = Start{Cursor: facts.end()}
+		return nil
+	}
+	r, err := f.part.replay(ctx, f.subject, after)
+	if err != nil {
+		return unavailable("follow inbox", err)
+	}
+	f.first = r
+	f.start = Start{Cursor: after, Recovered: true}
+	if r.gap != nil {
+		f.start = Start{Cursor: r.gap.Cursor, Gap: true}
+	}
+	return nil
+}
+
+// Start returns where the feed begins. It does not change.
+func (f *Feed) Start() Start { return f.start }
+
+// Resume has the feed offer what comes next: after Follow, and after the sink
+// answered false and has room again. It does not block, and may be called from
+// within the sink.
+func (f *Feed) Resume() {
+	if f.resume.CompareAndSwap(false, true) {
+		f.shard.post(f.begin)
+		return
+	}
+	f.shard.post(f.resumed)
+}
+
+// Close ends the feed. A call of the sink that is under way ends soon; no
+// other begins. Close may be called more than once.
+func (f *Feed) Close() {
+	if f.closed.CompareAndSwap(false, true) {
+		f.shard.post(func() { f.shard.detach(f) })
+	}
+}
+
+// Unread returns how many notifications of an inbox are unread up to a cursor,
+// and the version of its read state. What a feed that starts at the cursor
+// delivers adds to the number.
+//
+// Nothing can be marked as read yet: the read state of every inbox is the
+// first one, and all that is stored is unread.
+func (b *Bus) Unread(ctx context.Context, in peal.Inbox, upTo Cursor) (unread uint64, state Cursor, err error) {
+	part, pl := b.partition(in)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	subject := pl.subject("inbox", b.cfg.Region)
+	total, err := part.count(ctx, subject, 1)
+	if err != nil {
+		return 0, Cursor{}, err
+	}
+	var after uint64
+	if total > 0 {
+		if after, err = part.count(ctx, subject, upTo.Seq+1); err != nil {
+			return 0, Cursor{}, err
+		}
+	}
+	// More may have arrived, or left, between the two.
+	return total - min(after, total), Cursor{Epoch: part.state}, nil
+}

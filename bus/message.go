@@ -1,0 +1,67 @@
+package bus
+
+import (
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Message is a stored notification on its way to the followers of its inbox,
+// which share it. Its fields are not to be changed.
+type Message struct {
+	Cursor Cursor // the place of this message: everything up to and with it
+	Data   []byte // one line of JSON, see peal.Notification
+
+	previous uint64 // of a live message: the sequence before it in this inbox
+	frame    []byte
+}
+
+// Frame returns what encode makes of the message. It is made once, however
+// many sinks of the inbox ask. Only to be called within Sink.Deliver.
+func (m *Message) Frame(encode func(*Message) []byte) []byte {
+	if m.frame == nil {
+		m.frame = encode(m)
+	}
+	return m.frame
+}
+
+// GapCode says why history is missing.
+type GapCode string
+
+// The reasons for a gap.
+const (
+	// HistoryTruncated: part of what was asked for has expired, fell out of
+	// the inbox's bound, or was purged.
+	HistoryTruncated GapCode = "HISTORY_TRUNCATED"
+
+	// UnknownCursor: the cursor is of no incarnation of the stream that
+	// exists, or of its future.
+	UnknownCursor GapCode = "UNKNOWN_CURSOR"
+)
+
+// Gap declares that everything up to Cursor that was not delivered is missing.
+type Gap struct {
+	Code   GapCode
+	Cursor Cursor // the feed goes on after it
+}
+
+// The headers that JetStream adds to a republished message, and to the answer
+// of a batched Direct Get.
+const (
+	headerSequence = jetstream.SequenceHeader
+	headerSubject  = jetstream.SubjectHeader
+	headerPrevious = "Nats-Last-Sequence"
+	headerPending  = "Nats-Num-Pending"
+)
+
+// liveMessage reads a republished message; ok is false for anything else.
+func liveMessage(m *nats.Msg, epoch Epoch) (msg *Message, ok bool) {
+	seq, err := sequence(m, headerSequence)
+	if err != nil {
+		return nil, false
+	}
+	previous, err := sequence(m, headerPrevious)
+	if err != nil {
+		return nil, false
+	}
+	return &Message{Cursor: Cursor{epoch, seq}, Data: m.Data, previous: previous}, true
+}

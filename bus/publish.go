@@ -1,0 +1,322 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/pealhq/peal"
+)
+
+// Headers of a stored message, beside those of JetStream: Nats-Msg-Id, and of
+// a message that was stored in an atomic batch also Nats-Batch-Id,
+// Nats-Batch-Sequence and on its last Nats-Batch-Commit, which the server
+// keeps. They say nothing to a reader: how a message came is not part of it.
+const (
+	headerVersion = "Peal-V"    // of the message format
+	headerType    = "Peal-Type" // the type of notification
+
+	formatVersion = "1"
+)
+
+// Published says what became of a notification for several inboxes.
+type Published struct {
+	Stored     int // new in so many inboxes
+	Duplicates int // so many had it already
+}
+
+// Publish stores a notification in each of the inboxes and returns when all of
+// them are on disk. n has its defaults and is valid. An inbox that holds a
+// notification of that id already, since less than 10 minutes ago, is a
+// duplicate, and so is an inbox named twice.
+//
+// The error is a peal.ErrUnavailable, after Config.Timeout at the latest, or
+// ctx's: some inboxes may have it then, and the same call is safe to repeat.
+func (b *Bus) Publish(ctx context.Context, to []peal.Inbox, n peal.Notification) (Published, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	body := n.Encode()
+	o := &order{done: make(chan struct{})}
+	seen := make(map[peal.Inbox]bool, len(to))
+	posts := make(map[*publisher][]*post)
+	for _, in := range to {
+		if seen[in] {
+			continue
+		}
+		seen[in] = true
+		part, pl := b.partition(in)
+		posts[part.publisher] = append(posts[part.publisher], &post{order: o, msg: b.message(in, pl, n, body)})
+	}
+	if len(seen) == 0 {
+		return Published{}, nil
+	}
+	o.pending = len(seen)
+	for p, batch := range posts {
+		p.enqueue(batch)
+	}
+
+	select {
+	case <-o.done:
+	case <-ctx.Done():
+		o.abandoned.Store(true)
+		return Published{}, unavailable("publish notification", ctx.Err())
+	}
+	if o.err != nil {
+		return Published{}, unavailable("publish notification", o.err)
+	}
+	o.result.Duplicates += len(to) - len(seen)
+	b.stats.Stored.Add(int64(o.result.Stored))
+	b.stats.Duplicates.Add(int64(o.result.Duplicates))
+	return o.result, nil
+}
+
+// message makes the stored form of a notification: its body is the data of the
+// SSE event, byte for byte.
+func (b *Bus) message(in peal.Inbox, pl place, n peal.Notification, body []byte) *nats.Msg {
+	return &nats.Msg{
+		Subject: pl.subject("inbox", b.cfg.Region),
+		Data:    body,
+		Header: nats.Header{
+			jetstream.MsgIDHeader: {messageID(string(in.Tenant), string(in.Namespace), string(in.User), n.ID)},
+			headerVersion:         {formatVersion},
+			headerType:            {string(n.Type)},
+		},
+	}
+}
+
+// order is one call of Publish: posts that are answered together.
+type order struct {
+	abandoned atomic.Bool // nobody waits for the answer any more
+
+	mu      sync.Mutex // protects the rest until done is closed
+	pending int
+	result  Published
+	err     error // the first
+
+	done chan struct{} // closed when pending is 0
+}
+
+// post is one message of an order.
+type post struct {
+	order *order
+	msg   *nats.Msg
+}
+
+func (p *post) answer(duplicate bool, err error) {
+	o := p.order
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case err != nil:
+		if o.err == nil {
+			o.err = err
+		}
+	case duplicate:
+		o.result.Duplicates++
+	default:
+		o.result.Stored++
+	}
+	if o.pending--; o.pending == 0 {
+		close(o.done)
+	}
+}
+
+const (
+	maxGroup  = 1000  // messages of an atomic batch, the server's bound
+	minBatch  = 8     // fewer go as single publishes: a batch costs about 2.2 ms on one replica, whatever its size
+	maxSingly = 256   // of a refused batch so many go as single publishes: a known one costs next to nothing so
+	maxQueued = 32768 // posts that wait for a group; more are refused
+)
+
+// publisher stores messages in one stream by groups that clock themselves: one
+// group is under way, and what arrives meanwhile is the next. So a lone
+// notification waits for nobody, and under load one fsync serves a thousand.
+// With replicas several groups are under way, for a batch then waits for the
+// network.
+type publisher struct {
+	bus    *Bus
+	stream string
+	wake   chan struct{} // capacity 1: queue is not empty, or closed is set
+	under  chan struct{} // a token for each group under way
+
+	mu     sync.Mutex // protects the rest
+	queue  []*post
+	closed bool
+}
+
+func newPublisher(b *Bus, stream string) *publisher {
+	groups := 1
+	if b.cfg.Replicas > 1 {
+		groups = 4
+	}
+	return &publisher{bus: b, stream: stream, wake: make(chan struct{}, 1), under: make(chan struct{}, groups)}
+}
+
+var errQueueFull = errors.New("too many notifications wait to be stored")
+
+// enqueue hands over posts; each will be answered.
+func (p *publisher) enqueue(posts []*post) {
+	p.mu.Lock()
+	var refused error
+	switch {
+	case p.closed:
+		refused = errClosed
+	case len(p.queue)+len(posts) > maxQueued:
+		refused = errQueueFull
+	default:
+		p.queue = append(p.queue, posts...)
+	}
+	p.mu.Unlock()
+
+	if refused != nil {
+		fail(posts, refused)
+		return
+	}
+	p.poke()
+}
+
+func (p *publisher) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close refuses further posts and lets run end once the queue is empty.
+func (p *publisher) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.poke()
+}
+
+// run publishes groups until the publisher is closed, and returns when the
+// last is answered.
+func (p *publisher) run() {
+	var groups sync.WaitGroup
+	defer groups.Wait()
+	for range p.wake {
+		for {
+			p.under <- struct{}{} // first the turn, then the group: it gathers while we wait
+			group, closed := p.take()
+			if len(group) == 0 {
+				<-p.under
+				if closed {
+					return
+				}
+				break
+			}
+			groups.Go(func() {
+				defer func() { <-p.under }()
+				p.publish(group)
+			})
+		}
+	}
+}
+
+// take removes the next group from the queue: no two of one message id, which
+// would make the server refuse the batch, and none that nobody waits for any
+// more, or a backlog would be worked off in vain.
+func (p *publisher) take() (group []*post, closed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ids := make(map[string]bool)
+	n := 0
+	for ; n < len(p.queue) && len(group) < maxGroup; n++ {
+		post := p.queue[n]
+		id := post.msg.Header.Get(jetstream.MsgIDHeader)
+		if ids[id] {
+			break
+		}
+		if post.order.abandoned.Load() {
+			post.answer(false, context.Canceled)
+			continue
+		}
+		ids[id] = true
+		group = append(group, post)
+	}
+	p.queue = p.queue[n:]
+	if len(p.queue) == 0 {
+		p.queue = nil // let go of what the group was cut from
+	}
+	return group, p.closed
+}
+
+// publish stores a group and answers its posts.
+func (p *publisher) publish(group []*post) {
+	if len(group) < minBatch {
+		p.single(group)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.bus.cfg.Timeout)
+	defer cancel()
+	msgs := make([]*nats.Msg, len(group))
+	for i, post := range group {
+		msgs[i] = post.msg
+	}
+	_, err := jetstreamext.PublishMsgBatch(ctx, p.bus.writes, msgs)
+
+	var refused *jetstream.APIError
+	if errors.As(err, &refused) && (refused.ErrorCode == duplicateInBatch || refused.ErrorCode == duplicateUnderWay) {
+		// One known id refuses the whole batch: find it by halves.
+		for _, post := range group {
+			clearBatch(post.msg)
+		}
+		if len(group) <= maxSingly {
+			p.single(group)
+			return
+		}
+		p.publish(group[:len(group)/2])
+		p.publish(group[len(group)/2:])
+		return
+	}
+	for _, post := range group {
+		post.answer(false, err)
+	}
+}
+
+// Error codes of nats-server.
+const (
+	duplicateInBatch  = 10201 // JSAtomicPublishContainsDuplicateMessageErr: an id of the batch is stored
+	duplicateUnderWay = 10158 // JSStreamDuplicateMessageConflict: an id is being stored just now, by another
+)
+
+func clearBatch(m *nats.Msg) {
+	m.Reply = ""
+	m.Header.Del(jetstreamext.BatchIDHeader)
+	m.Header.Del(jetstreamext.BatchSeqHeader)
+	m.Header.Del(jetstreamext.BatchCommitHeader)
+}
+
+// single publishes each post by itself, all of them at once.
+func (p *publisher) single(group []*post) {
+	acks := make([]jetstream.PubAckFuture, len(group))
+	for i, post := range group {
+		var err error
+		if acks[i], err = p.bus.writes.PublishMsgAsync(post.msg); err != nil {
+			post.answer(false, err)
+		}
+	}
+	for i, post := range group {
+		if acks[i] == nil {
+			continue
+		}
+		select {
+		case ack := <-acks[i].Ok():
+			post.answer(ack.Duplicate, nil)
+		case err := <-acks[i].Err(): // within Config.Timeout
+			post.answer(false, err)
+		}
+	}
+}
+
+func fail(posts []*post, err error) {
+	for _, p := range posts {
+		p.answer(false, err)
+	}
+}

@@ -1,0 +1,88 @@
+package bus
+
+import (
+	"context"
+	"sync"
+)
+
+// maxAdmitted is how many followers may be starting at once. The rest waits
+// its turn: after a restart everybody comes back together.
+const maxAdmitted = 64
+
+// readers is how many reads for feeds are under way at once. The server
+// answers the reads of one connection one after the other, so more would only
+// wait there.
+const readers = 4
+
+// reader reads for the feeds, which never wait.
+type reader struct {
+	bus   *Bus
+	admit chan struct{} // a token for each follower that is starting
+	wake  chan struct{} // capacity 1: jobs is not empty
+
+	mu   sync.Mutex // protects jobs
+	jobs []func()   // at most one for each feed, and the tail checks
+}
+
+func newReader(b *Bus) *reader {
+	r := &reader{bus: b, admit: make(chan struct{}, maxAdmitted), wake: make(chan struct{}, 1)}
+	for range readers {
+		b.done.Go(r.run)
+	}
+	return r
+}
+
+// ask has a job done by one of the readers, in its turn. It never blocks.
+func (r *reader) ask(job func()) {
+	r.mu.Lock()
+	r.jobs = append(r.jobs, job)
+	r.mu.Unlock()
+	r.poke()
+}
+
+func (r *reader) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *reader) run() {
+	for {
+		select {
+		case <-r.bus.closing:
+			return
+		case <-r.wake:
+		}
+		for job := r.next(); job != nil && !r.bus.isClosing(); job = r.next() {
+			job()
+		}
+	}
+}
+
+// next takes a job; if more are left, another reader is woken for them.
+func (r *reader) next() func() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.jobs) == 0 {
+		r.jobs = nil
+		return nil
+	}
+	job := r.jobs[0]
+	r.jobs[0] = nil
+	r.jobs = r.jobs[1:]
+	if len(r.jobs) > 0 {
+		r.poke()
+	}
+	return job
+}
+
+// reread reads on for a feed, with a deadline of its own.
+func (p *partition) reread(subject string, after Cursor, target uint64, fill bool) (replay, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), p.bus.cfg.Timeout)
+	defer cancel()
+	if fill {
+		return p.fill(ctx, subject, after, target)
+	}
+	return p.replay(ctx, subject, after)
+}

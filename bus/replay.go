@@ -1,0 +1,200 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// replayBatch is how many stored messages one read asks for.
+	replayBatch = 64
+
+	// replayBytes bounds one read: more than a connection's buffer of 64 kB,
+	// so that a batch is rarely cut and little is read twice.
+	replayBytes = 128 << 10
+)
+
+// replay is what is stored after a cursor, as far as one read reaches.
+type replay struct {
+	gap      *Gap       // declared before the messages
+	messages []*Message // in order, without a hole
+	more     bool       // there is more to read after the last message
+}
+
+// replay reads what is stored in an inbox after a cursor.
+//
+// It starts at the cursor itself: if the first message is the cursor's own,
+// nothing between it and the next can be missing, for an inbox loses its
+// oldest first. A cursor need not name a message of the inbox (an empty inbox
+// starts at the stream's last sequence). Then continuity is proven if the first
+// message has the very next sequence, as after a gap, or if the stream still
+// begins at or before the place after the cursor, and fewer messages follow
+// than an inbox keeps. Otherwise history is gone.
+//
+// A read is answered by any replica and sees no write half done, but it may
+// lag: what it does not have yet is found by the chain of live messages or by
+// the tail check. What makes a cursor unknown is asked of the leader alone.
+func (p *partition) replay(ctx context.Context, subject string, after Cursor) (replay, error) {
+	if after.Epoch != p.known().epoch {
+		f, err := p.ask(ctx)
+		if err != nil {
+			return replay{}, err
+		}
+		if after.Epoch != f.epoch {
+			return replay{gap: &Gap{UnknownCursor, f.end()}}, nil
+		}
+	}
+	messages, pending, err := p.fetch(ctx, subject, after)
+	if err != nil {
+		return replay{}, err
+	}
+	if len(messages) > 0 && messages[0].Cursor == after {
+		return replay{messages: messages[1:], more: pending > 0}, nil
+	}
+
+	// Asked after the read: what has left the stream since then makes a gap
+	// too many, never one too few.
+	f, err := p.ask(ctx)
+	if err != nil {
+		return replay{}, err
+	}
+	gap := judge(f, after, messages, pending)
+	if gap != nil && gap.Code == UnknownCursor {
+		return replay{gap: gap}, nil
+	}
+	return replay{gap, messages, pending > 0}, nil
+}
+
+// judge decides whether something is missing between a cursor and the messages
+// that were found after it, pending more of which follow.
+func judge(f facts, after Cursor, messages []*Message, pending uint64) *Gap {
+	if after.Epoch != f.epoch || after.Seq > f.last {
+		return &Gap{UnknownCursor, f.end()}
+	}
+	if len(messages) > 0 && messages[0].Cursor.Seq == after.Seq+1 {
+		return nil // no sequence is left for a message between
+	}
+	following := int64(len(messages)) + int64(pending)
+	bounded := f.perInbox > 0 && following >= f.perInbox
+	if after.Seq+1 >= f.first && !bounded {
+		return nil
+	}
+	resume := Cursor{f.epoch, max(after.Seq, f.first-1)}
+	if len(messages) > 0 {
+		resume.Seq = messages[0].Cursor.Seq - 1
+	}
+	return &Gap{HistoryTruncated, resume}
+}
+
+// fetch reads one batch from the cursor inclusive, and says how many messages
+// of the inbox follow it.
+func (p *partition) fetch(ctx context.Context, subject string, from Cursor) (messages []*Message, pending uint64, err error) {
+	p.bus.stats.Reads.Add(1)
+	batch, pending, err := p.direct(ctx, directGet{
+		Seq: max(from.Seq, 1), NextFor: subject, Batch: replayBatch, MaxBytes: replayBytes,
+	})
+	if err != nil {
+		return nil, 0, unavailable("read stream "+p.stream, err)
+	}
+	for _, m := range batch {
+		messages = append(messages, &Message{Cursor: Cursor{from.Epoch, m.seq}, Data: m.data})
+	}
+	return messages, pending, nil
+}
+
+// fetchFromLeader reads the first message of an inbox at or after a cursor;
+// nil if the leader has none.
+func (p *partition) fetchFromLeader(ctx context.Context, subject string, from Cursor) (*Message, error) {
+	p.bus.stats.Reads.Add(1)
+	doing := "read stream " + p.stream + " from its leader"
+	request, err := json.Marshal(directGet{Seq: max(from.Seq, 1), NextFor: subject})
+	if err != nil {
+		return nil, err
+	}
+	msg, err := p.bus.read.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+p.stream, request)
+	if err != nil {
+		return nil, unavailable(doing, err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Sequence uint64 `json:"seq"`
+			Data     []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return nil, unavailable(doing, err)
+	}
+	if answer.Error != nil {
+		if answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+			return nil, nil
+		}
+		return nil, unavailable(doing, answer.Error)
+	}
+	return &Message{Cursor: Cursor{from.Epoch, answer.Message.Sequence}, Data: answer.Message.Data}, nil
+}
+
+// fill reads the place of a hole from the leader: a message up to target is
+// known to have been stored, and the replicas that answered do not have it.
+// What the leader does not have either is gone, and a leader that ends before
+// target leads another stream. What it has follows without a hole by the same
+// rules as in replay.
+func (p *partition) fill(ctx context.Context, subject string, after Cursor, target uint64) (replay, error) {
+	m, err := p.fetchFromLeader(ctx, subject, after)
+	whole := m != nil && m.Cursor.Seq == after.Seq
+	if err == nil && whole {
+		m, err = p.fetchFromLeader(ctx, subject, Cursor{after.Epoch, after.Seq + 1})
+	}
+	if err != nil {
+		return replay{}, err
+	}
+	f, count, err := p.info(ctx, p.stream, subject)
+	if err != nil {
+		return replay{}, err
+	}
+	switch {
+	case after.Epoch != f.epoch || target > f.last:
+		return replay{gap: &Gap{UnknownCursor, f.end()}}, nil
+	case m == nil:
+		return replay{gap: &Gap{HistoryTruncated, Cursor{after.Epoch, target}}}, nil
+	case m.Cursor.Seq > target:
+		return replay{gap: &Gap{HistoryTruncated, Cursor{after.Epoch, m.Cursor.Seq - 1}}, messages: []*Message{m}, more: true}, nil
+	case whole:
+		return replay{messages: []*Message{m}, more: true}, nil
+	}
+	return replay{judge(f, after, []*Message{m}, max(count, 1)-1), []*Message{m}, true}, nil
+}
+
+// count returns how many messages an inbox holds from a sequence on.
+func (p *partition) count(ctx context.Context, subject string, from uint64) (uint64, error) {
+	first, pending, err := p.direct(ctx, directGet{Seq: max(from, 1), NextFor: subject, Batch: 1})
+	if err != nil {
+		return 0, unavailable("count in stream "+p.stream, err)
+	}
+	return uint64(len(first)) + pending, nil
+}
+
+// tails returns the sequence of the last message of each inbox that has one,
+// by subject. At most maxTails subjects.
+func (p *partition) tails(ctx context.Context, subjects []string) (map[string]uint64, error) {
+	doing := "read tails of stream " + p.stream
+	messages, pending, err := p.direct(ctx, directGet{LastFor: subjects})
+	if err != nil {
+		return nil, unavailable(doing, err)
+	}
+	if pending > 0 {
+		return nil, unavailable(doing, fmt.Errorf("cut short after %d", len(messages)))
+	}
+	last := make(map[string]uint64, len(messages))
+	for _, m := range messages {
+		last[m.subject] = m.seq
+	}
+	return last, nil
+}
+
+// maxTails is how many subjects one tail check names: the server answers at
+// most 1,024, and 256 payloads of 16 kB stay below the bound of a connection.
+const maxTails = 256

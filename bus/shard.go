@@ -1,0 +1,331 @@
+package bus
+
+import (
+	"container/list"
+	"context"
+	"hash/maphash"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// arrivals is how many live messages may wait for a shard. What does not fit
+// is dropped by the NATS client and found again by the chain or the tail
+// check.
+const arrivals = 8192
+
+// shard runs the feeds of a part of the inboxes: one goroutine and one channel
+// for all their subscriptions, so that an inbox is always handled by the same
+// goroutine and its order needs no lock.
+type shard struct {
+	bus  *Bus
+	live chan *nats.Msg
+	wake chan struct{} // capacity 1: tasks is not empty
+
+	mu    sync.Mutex // protects tasks
+	tasks []func()
+
+	// Owned by the loop.
+	hubs    map[string]*hub // by subject of live messages
+	ring    *list.List      // of all hubs; the front is the next to have its tail checked
+	waited  time.Duration   // of all hubs together, since a tail was checked in its turn
+	fresh   []*hub          // to be checked out of turn, at least a second from now
+	due     []*hub          // to be checked with the next tick
+	epochs  []Epoch         // of each partition, as far as this loop knows
+	highest []uint64        // sequence seen live, of each partition
+}
+
+// hub is an inbox that at least one feed of this process follows.
+type hub struct {
+	part    *partition
+	subject string // of stored messages
+	sub     *nats.Subscription
+	feeds   []*Feed
+	last    uint64        // the highest sequence of the inbox that is known here
+	element *list.Element // in the ring
+	checked bool          // a check of its tail is under way or waits for the next tick
+}
+
+var seed = maphash.MakeSeed()
+
+func (b *Bus) startFeeds() {
+	b.reader = newReader(b)
+	for range max(4, 2*runtime.GOMAXPROCS(0)) {
+		s := &shard{
+			bus:     b,
+			live:    make(chan *nats.Msg, arrivals),
+			wake:    make(chan struct{}, 1),
+			hubs:    make(map[string]*hub),
+			ring:    list.New(),
+			highest: make([]uint64, len(b.partitions)),
+		}
+		for _, p := range b.partitions {
+			s.epochs = append(s.epochs, p.known().epoch)
+		}
+		b.shards = append(b.shards, s)
+	}
+	for _, s := range b.shards {
+		b.done.Go(s.run)
+	}
+}
+
+func (b *Bus) shardOf(subject string) *shard {
+	return b.shards[maphash.String(seed, subject)%uint64(len(b.shards))]
+}
+
+// renewed tells every feed of a partition that its stream is another one now.
+func (b *Bus) renewed(p *partition, f facts) {
+	b.log.Warn("stream is another incarnation", "stream", p.stream, "epoch", f.epoch)
+	for _, s := range b.shards {
+		s.post(func() { s.renewed(p, f) })
+	}
+}
+
+// checkAll has the tails of all followed inboxes checked, and the epochs of
+// their streams.
+func (b *Bus) checkAll() {
+	for _, p := range b.partitions {
+		p.refresh()
+	}
+	for _, s := range b.shards {
+		s.post(s.checkAll)
+	}
+}
+
+// checkSoon has the tail of one inbox checked, by its subject of live messages.
+func (b *Bus) checkSoon(subject string) {
+	s := b.shardOf(subject)
+	s.post(func() {
+		if h := s.hubs[subject]; h != nil {
+			s.checkSoon(h)
+		}
+	})
+}
+
+// post has the loop run a task, after what it is doing. It never blocks.
+func (s *shard) post(task func()) {
+	s.mu.Lock()
+	s.tasks = append(s.tasks, task)
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// after posts a task after a pause.
+func (s *shard) after(pause time.Duration, task func()) {
+	time.AfterFunc(pause, func() { s.post(task) })
+}
+
+func (s *shard) run() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.bus.closing:
+			return
+		case m := <-s.live:
+			s.arrived(m)
+		case <-s.wake:
+			s.mu.Lock()
+			tasks := s.tasks
+			s.tasks = nil
+			s.mu.Unlock()
+			for _, task := range tasks {
+				task()
+			}
+		case <-tick.C:
+			s.tick()
+		}
+	}
+}
+
+// attach adds a feed to its inbox and returns when live messages reach this
+// process.
+func (s *shard) attach(ctx context.Context, f *Feed) error {
+	subscribed := make(chan error, 1)
+	s.post(func() { subscribed <- s.add(f) })
+	select {
+	case err := <-subscribed:
+		if err != nil {
+			return err
+		}
+	case <-s.bus.closing:
+		return errClosed
+	case <-ctx.Done():
+		f.Close()
+		return ctx.Err()
+	}
+	// The server has handled the subscription when it has answered a ping
+	// that was sent after it.
+	if err := s.bus.live.FlushWithContext(ctx); err != nil {
+		f.Close()
+		return err
+	}
+	return nil
+}
+
+func (s *shard) add(f *Feed) error {
+	h := s.hubs[f.live]
+	if h == nil {
+		sub, err := s.bus.live.ChanSubscribe(f.live, s.live)
+		if err != nil {
+			return err
+		}
+		h = &hub{part: f.part, subject: f.subject, sub: sub}
+		h.element = s.ring.PushBack(h)
+		s.hubs[f.live] = h
+		s.bus.stats.Followed.Add(1)
+		// In a cluster the interest takes a while to reach the stream's
+		// leader. What is stored meanwhile is found by the tail check.
+		s.checkSoon(h)
+	}
+	// What others have had already must not be missing in what a replica that
+	// lags gives to this one.
+	f.target = h.last
+	h.feeds = append(h.feeds, f)
+	return nil
+}
+
+func (s *shard) detach(f *Feed) {
+	h := s.hubs[f.live]
+	if h == nil {
+		return
+	}
+	h.feeds = slices.DeleteFunc(h.feeds, func(other *Feed) bool { return other == f })
+	if len(h.feeds) > 0 {
+		return
+	}
+	h.sub.Unsubscribe() // fails only when the connection is closed, and then there is nothing to end
+	s.ring.Remove(h.element)
+	delete(s.hubs, f.live)
+	s.bus.stats.Followed.Add(-1)
+}
+
+func (s *shard) arrived(raw *nats.Msg) {
+	h := s.hubs[raw.Subject]
+	if h == nil {
+		return // its last feed has just closed
+	}
+	p := h.part.number
+	m, ok := liveMessage(raw, s.epochs[p])
+	if !ok {
+		s.bus.stats.Malformed.Add(1)
+		return
+	}
+	if m.Cursor.Seq <= s.highest[p] {
+		h.part.refresh() // a sequence that goes back may be another incarnation's
+	} else {
+		s.highest[p] = m.Cursor.Seq
+		h.part.saw(m.Cursor.Seq)
+	}
+	h.last = max(h.last, m.Cursor.Seq)
+	for _, f := range h.feeds {
+		f.arrive(m)
+	}
+}
+
+// renewed has the feeds that stand in another incarnation, or beyond the end
+// of the stream, go on at its end.
+func (s *shard) renewed(p *partition, f facts) {
+	s.epochs[p.number] = f.epoch
+	s.highest[p.number] = 0
+	for _, h := range s.hubs {
+		if h.part != p {
+			continue
+		}
+		h.last = 0
+		for _, feed := range h.feeds {
+			at := feed.place()
+			switch {
+			case !feed.begun:
+				feed.target = 0 // where it begins shows when it does
+			case at.Epoch != f.epoch || at.Seq > f.last:
+				feed.renew(f.end())
+			}
+		}
+	}
+}
+
+// checkSoon has the tail of a hub checked in one to two seconds.
+func (s *shard) checkSoon(h *hub) {
+	if !h.checked {
+		h.checked = true
+		s.fresh = append(s.fresh, h)
+	}
+}
+
+// tick checks the tails of the hubs whose turn it is.
+func (s *shard) tick() {
+	due := s.due
+	s.due, s.fresh = s.fresh, nil
+	every := s.bus.cfg.TailCheck
+	for s.waited += time.Duration(s.ring.Len()) * time.Second; every > 0 && s.waited >= every; s.waited -= every {
+		e := s.ring.Front()
+		s.ring.MoveToBack(e)
+		if h := e.Value.(*hub); !h.checked {
+			h.checked = true
+			due = append(due, h)
+		}
+	}
+	s.check(due)
+}
+
+// checkAll checks every tail now, for messages may have been missed, and once
+// more soon: until the server knows of the subscriptions again, more may be.
+func (s *shard) checkAll() {
+	hubs := slices.Collect(maps.Values(s.hubs))
+	s.check(hubs)
+	s.fresh = append(s.fresh, hubs...)
+}
+
+// check has the tails of some hubs read, and brings what was found to their
+// feeds. What could not be read is tried again soon.
+func (s *shard) check(hubs []*hub) {
+	byPartition := make(map[*partition][]*hub)
+	for _, h := range hubs {
+		h.checked = true
+		byPartition[h.part] = append(byPartition[h.part], h)
+	}
+	for p, hubs := range byPartition {
+		for len(hubs) > 0 {
+			n := min(len(hubs), maxTails)
+			s.checkTails(p, hubs[:n])
+			hubs = hubs[n:]
+		}
+	}
+}
+
+func (s *shard) checkTails(p *partition, hubs []*hub) {
+	epoch := s.epochs[p.number]
+	s.bus.reader.ask(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), s.bus.cfg.Timeout)
+		defer cancel()
+		subjects := make([]string, len(hubs))
+		for i, h := range hubs {
+			subjects[i] = h.subject
+		}
+		last, err := p.tails(ctx, subjects)
+		s.post(func() {
+			for _, h := range hubs {
+				h.checked = false
+				if len(h.feeds) == 0 {
+					continue // nobody follows it any more
+				}
+				if err != nil || epoch != s.epochs[p.number] {
+					s.checkSoon(h)
+					continue
+				}
+				h.last = max(h.last, last[h.subject])
+				for _, f := range h.feeds {
+					f.tail(h.last)
+				}
+			}
+		})
+	})
+}

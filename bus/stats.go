@@ -1,0 +1,19 @@
+package bus
+
+import "sync/atomic"
+
+// Stats counts what a Bus does. All fields only grow, but Followed.
+type Stats struct {
+	Stored     atomic.Int64 // notifications stored, once for each inbox
+	Duplicates atomic.Int64 // that an inbox had already
+
+	Followed  atomic.Int64 // inboxes that have a feed now
+	Delivered atomic.Int64 // messages that a sink took
+	Gaps      atomic.Int64 // declared to a sink
+
+	Reads        atomic.Int64 // of stored messages
+	Holes        atomic.Int64 // in the chain of live messages
+	Rescued      atomic.Int64 // feeds that the tail check found behind
+	SlowConsumer atomic.Int64 // reports of live messages that this process dropped
+	Malformed    atomic.Int64 // live messages without the headers of JetStream
+}

@@ -1,0 +1,188 @@
+package bus
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Keys of a stream's metadata.
+const (
+	metaEpoch      = "peal.epoch"      // the Epoch of this incarnation
+	metaPartitions = "peal.partitions" // how many streams share the inboxes; fixed at creation
+)
+
+// duplicateWindow is how long JetStream remembers message ids: the contract
+// promises at least 10 minutes. It costs about 200 bytes an id and replica.
+const duplicateWindow = 10 * time.Minute
+
+// layout is what the streams and buckets of one region are made from.
+type layout struct {
+	region     Region
+	partitions int
+	replicas   int
+	retain     time.Duration // of a notification
+	perInbox   int64         // the newest so many are kept
+	store      int64         // bytes of disk for all together; 0: no more than the defaults add up to
+}
+
+// The default bounds, in bytes of disk. An inbox stream above about 1 GB makes
+// reads that cross cold blocks slow.
+const (
+	eventBytes  = 1 << 30
+	inboxBytes  = 1 << 30
+	stateBytes  = 256 << 20
+	ticketBytes = 512 << 20
+	deadBytes   = 256 << 20
+	prefBytes   = 128 << 20
+	queueBytes  = 128 << 20
+	revokeBytes = 64 << 20
+	limitBytes  = 64 << 20 // of memory
+)
+
+// bytes scales a default bound so that all of them fit into the store.
+func (l layout) bytes(n int64) int64 {
+	total := int64(eventBytes+ticketBytes+deadBytes+prefBytes+queueBytes+revokeBytes) +
+		int64(l.partitions)*(inboxBytes+stateBytes)
+	if l.store <= 0 || l.store >= total {
+		return n
+	}
+	return int64(float64(n) / float64(total) * float64(l.store))
+}
+
+func eventStream(r Region) string        { return "PEAL_EVENT_" + string(r) }
+func inboxStream(r Region, p int) string { return fmt.Sprintf("PEAL_INBOX_%s_%d", r, p) }
+func stateStream(r Region, p int) string { return fmt.Sprintf("PEAL_STATE_%s_%d", r, p) }
+func ticketStream(r Region) string       { return "PEAL_TICKET_" + string(r) }
+func deadStream(r Region) string         { return "PEAL_DEAD_" + string(r) }
+func prefBucket(r Region) string         { return "PEAL_PREF_" + string(r) }
+func queueBucket(r Region) string        { return "PEAL_QUEUE_" + string(r) }
+func limitBucket(r Region) string        { return "PEAL_LIMIT_" + string(r) }
+func revokedBucket() string              { return "PEAL_REVOKED" }
+func partitionToken(p int) string        { return strconv.Itoa(p) }
+func wildcardRefs(prefix string) string  { return prefix + ".{{wildcard(1)}}.{{wildcard(2)}}" }
+func wildcardRefs3(prefix string) string { return wildcardRefs(prefix) + ".{{wildcard(3)}}" }
+func republish(src, dst string) *jetstream.RePublish {
+	return &jetstream.RePublish{Source: src, Destination: dst}
+}
+
+// streams returns the configuration of every stream, without an epoch.
+func (l layout) streams() []jetstream.StreamConfig {
+	all := []jetstream.StreamConfig{l.event(), l.ticket(), l.dead()}
+	for p := range l.partitions {
+		all = append(all, l.inbox(p), l.state(p))
+	}
+	for i := range all {
+		all[i].Storage = jetstream.FileStorage
+		all[i].Replicas = l.replicas
+		if all[i].Metadata == nil {
+			all[i].Metadata = map[string]string{}
+		}
+	}
+	return all
+}
+
+// event holds what happened to tickets until a worker has dealt with it. It
+// refuses new events when full: what was acknowledged is never dropped.
+func (l layout) event() jetstream.StreamConfig {
+	source := wildcards(subject("event", string(l.region)), 2)
+	return jetstream.StreamConfig{
+		Name:     eventStream(l.region),
+		Subjects: []string{source},
+		SubjectTransform: &jetstream.SubjectTransformConfig{
+			Source:      source,
+			Destination: wildcardRefs(subject("work", string(l.region)) + ".{{partition(32,1,2)}}"),
+		},
+		Retention:  jetstream.WorkQueuePolicy,
+		Discard:    jetstream.DiscardNew,
+		MaxBytes:   l.bytes(eventBytes),
+		Duplicates: duplicateWindow,
+	}
+}
+
+// inbox holds the notifications of a partition's inboxes.
+func (l layout) inbox(p int) jetstream.StreamConfig {
+	source := wildcards(subject("inbox", string(l.region), partitionToken(p)), 3)
+	return jetstream.StreamConfig{
+		Name:               inboxStream(l.region, p),
+		Subjects:           []string{source},
+		RePublish:          republish(source, wildcardRefs3(subject("live", string(l.region), partitionToken(p)))),
+		Retention:          jetstream.LimitsPolicy,
+		Discard:            jetstream.DiscardOld,
+		MaxAge:             l.retain,
+		MaxMsgsPerSubject:  l.perInbox,
+		MaxBytes:           l.bytes(inboxBytes),
+		Duplicates:         min(duplicateWindow, l.retain),
+		AllowDirect:        true,
+		AllowAtomicPublish: true,
+		Metadata:           map[string]string{metaPartitions: strconv.Itoa(l.partitions)},
+	}
+}
+
+// state holds one message of read state for each inbox of a partition.
+func (l layout) state(p int) jetstream.StreamConfig {
+	source := wildcards(subject("state", string(l.region), partitionToken(p)), 3)
+	return jetstream.StreamConfig{
+		Name:              stateStream(l.region, p),
+		Subjects:          []string{source},
+		RePublish:         republish(source, wildcardRefs3(subject("livestate", string(l.region), partitionToken(p)))),
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardOld,
+		MaxMsgsPerSubject: 1,
+		MaxBytes:          l.bytes(stateBytes),
+		AllowDirect:       true,
+		Metadata:          map[string]string{metaPartitions: strconv.Itoa(l.partitions)},
+	}
+}
+
+// ticket holds which tickets changed, for lists on a screen.
+func (l layout) ticket() jetstream.StreamConfig {
+	source := wildcards(subject("ticket", string(l.region)), 2)
+	return jetstream.StreamConfig{
+		Name:              ticketStream(l.region),
+		Subjects:          []string{source},
+		RePublish:         republish(source, wildcardRefs(subject("liveticket", string(l.region)))),
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardOld,
+		MaxAge:            24 * time.Hour,
+		MaxMsgsPerSubject: 32,
+		MaxBytes:          l.bytes(ticketBytes),
+		AllowDirect:       true,
+	}
+}
+
+// dead holds the events that could not be worked on, with the reason.
+func (l layout) dead() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        deadStream(l.region),
+		Subjects:    []string{wildcards(subject("dead", string(l.region)), 1)},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxAge:      30 * 24 * time.Hour,
+		MaxBytes:    l.bytes(deadBytes),
+		AllowDirect: true,
+	}
+}
+
+// slotTTL frees the connection slots of a node that died.
+const slotTTL = 45 * time.Second
+
+// buckets returns the configuration of every key-value bucket.
+func (l layout) buckets() []jetstream.KeyValueConfig {
+	return []jetstream.KeyValueConfig{
+		{Bucket: prefBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(prefBytes)},
+		{Bucket: queueBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(queueBytes)},
+		{Bucket: revokedBucket(), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(revokeBytes), LimitMarkerTTL: time.Hour},
+		{Bucket: limitBucket(l.region), History: 1, Storage: jetstream.MemoryStorage, Replicas: l.replicas, MaxBytes: limitBytes, TTL: slotTTL, LimitMarkerTTL: slotTTL},
+	}
+}
+
+// withEpoch returns cfg with a new epoch.
+func withEpoch(cfg jetstream.StreamConfig) jetstream.StreamConfig {
+	cfg.Metadata = maps.Clone(cfg.Metadata)
+	cfg.Metadata[metaEpoch] = string(newEpoch())
+	return cfg
+}
