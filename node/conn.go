@@ -1,0 +1,135 @@
+package node
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/bus"
+)
+
+// reason is why a connection ended: the log attribute and the metric label.
+type reason string
+
+const (
+	clientGone   reason = "client_gone"
+	tokenExpired reason = "token_expired"
+	slowClient   reason = "slow_client" // took nothing for the write timeout; its cursor brings it back
+	draining     reason = "draining"
+)
+
+// farewell is what the client is told before the server ends its connection.
+var farewell = map[reason]struct{ code, message string }{
+	tokenExpired: {"TOKEN_EXPIRED", "Your token has expired"},
+	slowClient:   {"SLOW_CLIENT", "You took nothing for too long"},
+	draining:     {"DRAINING", "This server is going away: connect again"},
+}
+
+// transport holds an open response and writes to it. There is one kind, the
+// request's own goroutine; whatever else can hold a socket fits behind it.
+type transport interface {
+	// offer takes bytes to be written, all or none, and never blocks. After it
+	// has answered false the transport calls Feed.Resume when there is room.
+	offer(frame []byte) bool
+
+	// offerIdle is offer, but only if nothing waits to be written.
+	offerIdle(frame []byte) bool
+
+	// end has the response aborted, after what was taken and the last bytes,
+	// as far as the peer still takes any.
+	end(why reason, last []byte)
+}
+
+// conn is an open SSE response. It is the sink of a feed.
+type conn struct {
+	node      *Node
+	inbox     peal.Inbox
+	expires   time.Time // of the caller's token
+	transport transport
+	spoke     spoke
+	ended     atomic.Bool
+	opened    time.Time
+
+	// Owned by the wheel's goroutine once the connection is in the wheel.
+	beat time.Time // of the next heartbeat
+}
+
+// Deliver implements bus.Sink.
+func (c *conn) Deliver(m *bus.Message) bool {
+	f := m.Frame(notificationFrame)
+	if f == nil {
+		// Not one line of JSON: whoever has rights on the bus stored it past
+		// us. It must not become events of another name, nor stop the feed.
+		c.node.metrics.unsendable.Inc()
+		return true
+	}
+	if !c.transport.offer(f) {
+		return false
+	}
+	c.node.metrics.delivered.Inc()
+	return true
+}
+
+// Gap implements bus.Sink.
+func (c *conn) Gap(g bus.Gap) bool { return c.transport.offer(gapFrame(g)) }
+
+// end ends the connection for a reason of the server's. Only the first call
+// counts.
+func (c *conn) end(why reason) {
+	if c.ended.CompareAndSwap(false, true) {
+		last := farewell[why]
+		c.transport.end(why, errorFrame(last.code, last.message))
+	}
+}
+
+// open takes in a connection and has the wheel look after it, unless the node
+// lets go of its connections by now. Each open that succeeds needs one leave.
+//
+// The first heartbeat comes at a random time, so that connections that were
+// opened together do not stay in step, and some steps of the wheel before the
+// interval is over.
+func (n *Node) open(c *conn) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.draining.Load() {
+		return errDraining
+	}
+	n.conns[c] = struct{}{}
+	n.metrics.open.Inc()
+	n.metrics.opened.Inc()
+
+	c.opened = time.Now()
+	c.spoke.conn = c
+	c.beat = c.opened.Add(rand.N(max(n.cfg.Heartbeat-2*wheelStep, wheelStep)))
+	c.schedule(c.opened)
+	return nil
+}
+
+// schedule sets when the wheel wakes the connection next.
+func (c *conn) schedule(now time.Time) {
+	next := c.beat
+	if c.expires.Before(next) {
+		next = c.expires
+	}
+	c.node.wheel.set(&c.spoke, now, next)
+	if c.ended.Load() { // meanwhile: leave may have been here before us
+		c.node.wheel.remove(&c.spoke)
+	}
+}
+
+// leave takes leave of a connection whose response ends now.
+func (n *Node) leave(c *conn, why reason) {
+	c.ended.Store(true)
+	n.wheel.remove(&c.spoke)
+	n.mu.Lock()
+	delete(n.conns, c)
+	n.mu.Unlock()
+	select {
+	case n.left <- struct{}{}:
+	default:
+	}
+	n.metrics.open.Dec()
+	n.metrics.ended.WithLabelValues(string(why)).Inc()
+	n.metrics.age.Observe(time.Since(c.opened).Seconds())
+}

@@ -1,0 +1,90 @@
+package node
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
+)
+
+// connect answers GET …/ticket/sse/notifications: the caller's notifications,
+// for as long as the token is good and the client stays.
+func (n *Node) connect(w http.ResponseWriter, r *request) error {
+	if err := r.acceptsEventStream(); err != nil {
+		return err
+	}
+	after, err := r.resumeCursor()
+	if err != nil {
+		return err
+	}
+	if r.ContentLength != 0 {
+		// While a body is outstanding net/http does not notice that the client
+		// has gone, and cannot close the connection when its token expires.
+		return peal.Invalid("body", "must be empty")
+	}
+	caller, err := n.authenticate(r, auth.Connect)
+	if err != nil {
+		return err
+	}
+	s := seat{r.route, caller.Inbox}
+	if err := n.limiter.take(s); err != nil {
+		return err
+	}
+	defer n.limiter.release(s)
+	if n.draining.Load() {
+		return errDraining
+	}
+
+	h := newHandler(w, n.cfg.WriteTimeout)
+	c := &conn{node: n, inbox: caller.Inbox, expires: caller.Expires, transport: h}
+	feed, err := n.bus.Follow(r.Context(), caller.Inbox, after, c)
+	if err != nil {
+		return err
+	}
+	defer feed.Close()
+	first, err := n.greet(r, caller, feed.Start())
+	if err != nil {
+		return err
+	}
+
+	h.offer(first)
+	if err := n.open(c); err != nil {
+		return err
+	}
+	why := clientGone
+	defer func() { n.leave(c, why) }()
+	beginEventStream(w)
+	feed.Resume()
+	why = h.run(r.Context(), feed)
+
+	// Aborted, not ended: after a clean end of the response some client
+	// libraries never come back.
+	panic(http.ErrAbortHandler)
+}
+
+func beginEventStream(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	w.WriteHeader(http.StatusOK)
+}
+
+// greet makes the first event of a connection.
+func (n *Node) greet(r *request, caller auth.Caller, start bus.Start) ([]byte, error) {
+	unread, state, err := n.bus.Unread(r.Context(), caller.Inbox, start.Cursor)
+	if err != nil {
+		return nil, err
+	}
+	return connectedFrame(connected{
+		Message:   "Connected to notification stream",
+		UserID:    caller.Inbox.User,
+		Timestamp: peal.NewTimestamp(time.Now()),
+		ExpiresAt: peal.NewTimestamp(caller.Expires),
+		Recovered: start.Recovered,
+		Unread:    unread,
+		ReadState: state.String(),
+	}, start), nil
+}

@@ -1,0 +1,193 @@
+package node_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pealhq/peal/auth/issuer"
+	"github.com/pealhq/peal/sse"
+)
+
+// brief is a user whose token is good for one to two seconds.
+func (s *site) brief(name string) user {
+	s.t.Helper()
+	return user{"acme", acme, s.token("acme", issuer.Claims{Subject: name, TTL: 2 * time.Second})}
+}
+
+func TestConnectionEndsWithItsToken(t *testing.T) {
+	everyProtocol(t, nil, func(t *testing.T, s *site, client *http.Client) {
+		var reading sync.WaitGroup
+		for i := range 5 {
+			c := s.connectBy(client, s.brief(fmt.Sprint("user-", i)))
+			_, g := c.greeting()
+			reading.Go(func() {
+				if e, err := lastWords(c.events); err != nil || e.Name != sse.Error || !bytes.Contains(e.Data, []byte(`"TOKEN_EXPIRED"`)) || e.Retry < time.Second {
+					t.Errorf("got %s %s with retry %v (%v), want TOKEN_EXPIRED", e.Name, e.Data, e.Retry, err)
+				}
+				if late := time.Since(g.ExpiresAt); late < 0 || late > time.Second {
+					t.Errorf("ended %v after exp, want 0 to 1 s", late)
+				}
+			})
+		}
+		reading.Wait()
+		eventually(t, "the metric", func() bool { return s.metric(`peal_connections_ended_total{reason="token_expired"}`) == 5 })
+		eventually(t, "no open connection", func() bool { return s.metric("peal_connections") == 0 })
+	})
+}
+
+// lastWords reads to the abort and returns the event before it.
+func lastWords(r *sse.Reader) (last sse.Event, err error) {
+	for {
+		e, err := r.Next()
+		if err == io.EOF {
+			return last, fmt.Errorf("a clean end: %w", err)
+		}
+		if err != nil {
+			return last, nil
+		}
+		last = e
+	}
+}
+
+// A peer that takes nothing is gone in time too: its handler is stuck in a
+// write then.
+func TestConnectionOfADeafPeerEndsWithItsToken(t *testing.T) {
+	for _, proto := range []string{"HTTP1", "H2C"} {
+		t.Run(proto, func(t *testing.T) {
+			s := start(t, nil)
+			deaf := s.brief("jane")
+			expires := s.deafen(proto, deaf)
+			ended := func() bool { return s.metric(`peal_connections_ended_total{reason="token_expired"}`) == 1 }
+			eventually(t, "the end", ended)
+			if late := time.Since(expires); late < 0 || late > time.Second {
+				t.Errorf("ended %v after exp, want 0 to 1 s", late)
+			}
+		})
+	}
+}
+
+// deafen opens a connection, has 2 MB sent to it without reading, and returns
+// when the token expires.
+func (s *site) deafen(proto string, u user) (expires time.Time) {
+	s.t.Helper()
+	if proto == "H2C" {
+		c := s.connectBy(s.narrow(), u)
+		_, g := c.greeting()
+		s.flood("jane")
+		return g.ExpiresAt
+	}
+	c := &connection{t: s.t, events: responseEvents(s.t, s.raw(u, 4096))}
+	_, g := c.greeting()
+	s.flood("jane")
+	return g.ExpiresAt
+}
+
+// narrow is an HTTP/2 client with a small window.
+func (s *site) narrow() *http.Client {
+	c := s.http2()
+	c.Transport.(*http.Transport).HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
+	return c
+}
+
+const flooded = 300 // notifications of 14 kB: more than sockets of loopback buffer
+
+// flood sends a user about 4 MB.
+func (s *site) flood(user string) {
+	s.t.Helper()
+	for i := range flooded {
+		s.store(inbox(user), bulky(fmt.Sprint("bulk-", i)))
+	}
+}
+
+func TestSlowClientDelaysNobodyAndLosesNothing(t *testing.T) {
+	for _, proto := range []string{"HTTP1", "H2C"} {
+		t.Run(proto, func(t *testing.T) {
+			s := start(t, nil)
+			other, device := s.connect(s.user("acme", acme, "other")), s.connect(s.jane())
+			other.greeting()
+			device.greeting()
+			read := func() *sse.Reader { return nil }
+			if proto == "H2C" {
+				slow := s.connectBy(s.narrow(), s.jane())
+				read = func() *sse.Reader { return slow.events }
+			} else {
+				raw := s.raw(s.jane(), 64<<10)
+				read = func() *sse.Reader {
+					raw.(*net.TCPConn).SetReadBuffer(1 << 20)
+					return responseEvents(t, raw)
+				}
+			}
+			eventually(t, "three connections", func() bool { return s.metric("peal_connections") == 3 })
+
+			all := make(chan struct{})
+			go func() {
+				defer close(all)
+				for i := range flooded {
+					if got, want := device.notification(), fmt.Sprint("bulk-", i); got != want {
+						t.Errorf("device: got %s, want %s", got, want)
+						return
+					}
+				}
+			}()
+			s.flood("jane")
+			<-all
+			sent := time.Now()
+			s.store(inbox("other"), note("for the other"))
+			if got := other.notification(); got != "for the other" {
+				t.Errorf("got %s", got)
+			}
+			if d := time.Since(sent); d > time.Second {
+				t.Errorf("the other was told after %v", d)
+			}
+
+			if got := s.bus.Stats().Delivered.Load(); got >= 2*flooded {
+				t.Fatalf("%d were delivered: the slow one was not slow", got)
+			}
+			c := &connection{t: t, events: read()}
+			c.greeting()
+			for i := range flooded {
+				if got, want := c.notification(), fmt.Sprint("bulk-", i); got != want {
+					t.Fatalf("slow: got %s, want %s", got, want)
+				}
+			}
+			s.store(inbox("jane"), note("live again"))
+			if got := c.notification(); got != "live again" {
+				t.Errorf("slow: got %s, want live again", got)
+			}
+		})
+	}
+}
+
+func TestClientThatTakesNothingIsGivenUp(t *testing.T) {
+	for _, proto := range []string{"HTTP1", "H2C"} {
+		t.Run(proto, func(t *testing.T) {
+			s := start(t, func(c *config) { c.node.WriteTimeout = 300 * time.Millisecond; c.node.MaxPerUser = 1 })
+			s.deafen(proto, s.jane())
+			eventually(t, "slow_client", func() bool { return s.metric(`peal_connections_ended_total{reason="slow_client"}`) == 1 })
+			if gone := s.metric(`peal_connections_ended_total{reason="client_gone"}`); gone != 0 {
+				t.Errorf("counted %v as client_gone", gone)
+			}
+			s.connect(s.jane()).greeting() // its slot is free
+		})
+	}
+}
+
+func TestClientThatGoesAwayIsNoticed(t *testing.T) {
+	everyProtocol(t, nil, func(t *testing.T, s *site, client *http.Client) {
+		eventually(t, "the probe to be gone", func() bool { return s.metric("peal_connections") == 0 })
+		gone := s.metric(`peal_connections_ended_total{reason="client_gone"}`)
+		c := s.connectBy(client, s.jane())
+		c.greeting()
+		c.close()
+		eventually(t, "client_gone", func() bool { return s.metric(`peal_connections_ended_total{reason="client_gone"}`) == gone+1 })
+		if n := s.metric("peal_inboxes_followed"); n != 0 {
+			eventually(t, "no inbox followed", func() bool { return s.metric("peal_inboxes_followed") == 0 })
+		}
+	})
+}

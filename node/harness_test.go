@@ -1,0 +1,536 @@
+package node_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/auth/issuer"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/bustest"
+	"github.com/pealhq/peal/bus/embedded"
+	"github.com/pealhq/peal/node"
+	"github.com/pealhq/peal/sse"
+)
+
+func TestMain(m *testing.M) { bustest.Main(m) }
+
+// The tenants. acme and globex are of the realm of that name only, shared of
+// both with acme as default, split of both without a default.
+const (
+	acme   peal.Tenant = "11111111-1111-4111-8111-111111111111"
+	globex peal.Tenant = "22222222-2222-4222-8222-222222222222"
+	shared peal.Tenant = "33333333-3333-4333-8333-333333333333"
+	split  peal.Tenant = "44444444-4444-4444-8444-444444444444"
+)
+
+const (
+	connectPath = node.Base + "/ticket/sse/notifications"
+	publishPath = node.Base + "/ticket/notification"
+
+	publisherRole = "notifications:publish"
+
+	// patience bounds whatever a test waits for.
+	patience = 20 * time.Second
+)
+
+// config is what a test changes of its site.
+type config struct {
+	node   node.Config
+	bus    bus.Config
+	tls    bool
+	dark   bool                            // adds a realm whose keys cannot be fetched
+	listen func(net.Listener) net.Listener // wraps the public listener
+}
+
+// site is a node on real sockets, with an issuer and a JetStream of its own.
+type site struct {
+	t      *testing.T
+	issuer *issuer.Issuer
+	nats   *embedded.Server
+	bus    *bus.Bus
+	url    string
+	admin  string
+	roots  *x509.CertPool // of a site with TLS
+	client *http.Client
+	logs   *logs
+
+	stop, now context.CancelFunc // as a first and a second signal
+	served    chan error         // closed after Serve has returned its error
+}
+
+func start(t *testing.T, change func(*config)) *site {
+	t.Helper()
+	s := &site{t: t, logs: &logs{}, served: make(chan error, 1)}
+	cfg := config{node: node.Config{DrainDelay: -1, DrainWindow: -1, ActionHosts: []string{"desk.example.com"}}}
+	cfg.node.Logger = slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if change != nil {
+		change(&cfg)
+	}
+	s.nats = bustest.Server(t)
+	s.bus = bustest.Open(t, s.nats, func(c *bus.Config) { cfg.bus.Server = c.Server; *c = cfg.bus })
+	verifier, directory := s.openAuth(cfg)
+	n := node.New(cfg.node, verifier, directory, s.bus)
+
+	l := node.Listeners{Public: listen(t), Admin: listen(t)}
+	scheme := "http://"
+	if cfg.tls {
+		l.TLS, s.roots = certificate(t)
+		scheme = "https://"
+	}
+	s.url = scheme + l.Public.Addr().String()
+	s.admin = "http://" + l.Admin.Addr().String()
+	if cfg.listen != nil {
+		l.Public = cfg.listen(l.Public)
+	}
+	var ctx, now context.Context
+	ctx, s.stop = context.WithCancel(context.Background())
+	now, s.now = context.WithCancel(context.Background())
+	go func() { defer close(s.served); s.served <- n.Serve(ctx, now, l) }()
+	t.Cleanup(func() {
+		s.stop()
+		s.now()
+		for range s.served {
+		}
+	})
+	s.client = s.newClient(func(*http.Transport) {})
+	return s
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// certificate borrows that of httptest.
+func certificate(t *testing.T) (*tls.Config, *x509.CertPool) {
+	t.Helper()
+	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	defer srv.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(srv.Certificate())
+	return &tls.Config{Certificates: srv.TLS.Certificates}, roots
+}
+
+// openAuth starts an issuer and the verifier of its realms.
+func (s *site) openAuth(cfg config) (*auth.Verifier, *auth.Directory) {
+	t := s.t
+	t.Helper()
+	keys := httptest.NewUnstartedServer(nil)
+	base := "http://" + keys.Listener.Addr().String()
+	names := []string{"acme", "globex", "service", "strict"}
+	var realms []issuer.Realm
+	for _, name := range append(names, "dark") {
+		realms = append(realms, issuer.Realm{Name: name, Algorithm: "EdDSA", Audience: "peal"})
+	}
+	var err error
+	if s.issuer, err = issuer.Open("", base, realms); err != nil {
+		t.Fatal(err)
+	}
+	keys.Config.Handler = s.issuer.Handler()
+	keys.Start()
+	t.Cleanup(keys.Close)
+
+	realm := func(name string, tenants ...peal.Tenant) auth.Realm {
+		return auth.Realm{
+			Name: name, Issuer: s.issuer.URL(name), JWKS: s.issuer.JWKS(name), Audiences: []string{"peal"},
+			Tenants: auth.Tenants{IDs: tenants, Any: len(tenants) == 0}, AllowPrivate: true,
+		}
+	}
+	strict := realm("strict", acme)
+	strict.Roles.Connect = "may-connect"
+	ac := auth.Config{
+		Realms:  []auth.Realm{realm("acme", acme, shared, split), realm("globex", globex, shared, split), realm("service"), strict},
+		Tenants: []auth.TenantRow{{ID: shared, DefaultNamespace: "acme"}, {ID: acme, DefaultNamespace: "acme"}},
+	}
+	if cfg.dark {
+		dark := realm("dark", acme)
+		dark.JWKS = base + "/nothing"
+		ac.Realms = append(ac.Realms, dark)
+	}
+	v, err := auth.Open(ac, auth.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	eventually(t, "the realms' keys", func() bool {
+		usable := 0
+		for _, st := range v.Status() {
+			if st.Usable {
+				usable++
+			}
+		}
+		return usable == len(names)
+	})
+	d, err := auth.NewDirectory(ac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v, d
+}
+
+// newClient makes a client that follows no redirect and keeps nothing after the
+// test.
+func (s *site) newClient(change func(*http.Transport)) *http.Client {
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}, MaxConnsPerHost: 0}
+	change(tr)
+	s.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+func (s *site) http2() *http.Client {
+	return s.newClient(func(tr *http.Transport) {
+		tr.Protocols = new(http.Protocols)
+		tr.Protocols.SetHTTP2(s.roots != nil)
+		tr.Protocols.SetUnencryptedHTTP2(s.roots == nil)
+	})
+}
+
+// token mints a token; the realm is the user's.
+func (s *site) token(realm string, c issuer.Claims) string {
+	s.t.Helper()
+	token, err := s.issuer.Mint(realm, c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return token
+}
+
+// user is who calls: a realm, a tenant and a token.
+type user struct {
+	realm  string
+	tenant peal.Tenant
+	token  string
+}
+
+func (s *site) user(realm string, tenant peal.Tenant, name string) user {
+	s.t.Helper()
+	return user{realm, tenant, s.token(realm, issuer.Claims{Subject: name})}
+}
+
+func (s *site) jane() user { return s.user("acme", acme, "jane") }
+
+func (s *site) publisher() user {
+	s.t.Helper()
+	return user{"service", acme, s.token("service", issuer.Claims{Subject: "backend", Roles: []string{publisherRole}})}
+}
+
+// edit changes a request before it is sent.
+type edit func(*http.Request)
+
+func header(name string, values ...string) edit {
+	return func(r *http.Request) {
+		if len(values) == 0 {
+			r.Header.Del(name)
+			return
+		}
+		r.Header[http.CanonicalHeaderKey(name)] = values
+	}
+}
+
+func query(raw string) edit { return func(r *http.Request) { r.URL.RawQuery = raw } }
+
+// request makes a request of a user, good but for the edits.
+func (s *site) request(ctx context.Context, method, path string, u user, body string, edits ...edit) *http.Request {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if body == "" {
+		r.Body, r.ContentLength = nil, 0
+	} else {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if u.token != "" {
+		r.Header.Set("Authorization", "Bearer "+u.token)
+		r.Header.Set("realmname", u.realm)
+		r.Header.Set("x-tenantid", string(u.tenant))
+	}
+	for _, e := range edits {
+		e(r)
+	}
+	return r
+}
+
+// answer is a whole answer.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	sse.Problem
+}
+
+// do sends a request and reads the answer. An event stream is not read.
+func (s *site) do(r *http.Request) answer {
+	s.t.Helper()
+	a, err := s.try(s.client, r)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", r.Method, r.URL.Path, err)
+	}
+	return a
+}
+
+func (s *site) try(c *http.Client, r *http.Request) (answer, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	resp, err := c.Do(r.WithContext(ctx))
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	a := answer{status: resp.StatusCode, header: resp.Header}
+	if resp.Header.Get("Content-Type") == "text/event-stream" {
+		return a, nil
+	}
+	if a.body, err = io.ReadAll(resp.Body); err != nil {
+		return answer{}, err
+	}
+	if resp.Header.Get("Content-Type") == "application/problem+json" && r.Method != http.MethodHead {
+		err = json.Unmarshal(a.body, &a.Problem)
+	}
+	return a, err
+}
+
+// post publishes through the API and wants it accepted.
+func (s *site) post(u user, body string, edits ...edit) (p struct {
+	ID                 string
+	Stored, Duplicates int
+}) {
+	s.t.Helper()
+	a := s.do(s.request(context.Background(), "POST", publishPath, u, body, edits...))
+	if a.status != http.StatusAccepted {
+		s.t.Fatalf("publish: got %d %s, want 202", a.status, a.body)
+	}
+	if err := json.Unmarshal(a.body, &p); err != nil {
+		s.t.Fatal(err)
+	}
+	return p
+}
+
+// notification makes the JSON of a body for recipients, which are JSON too.
+func publication(id string, recipients ...string) string {
+	return fmt.Sprintf(`{"recipients":[%s],"notification":{"id":%q,"type":"mention","ticketId":"1","ticketNumber":"INC-1","title":"T","message":"M"}}`,
+		strings.Join(recipients, ","), id)
+}
+
+// store publishes past the API.
+func (s *site) store(in peal.Inbox, n peal.Notification) peal.Notification {
+	s.t.Helper()
+	n = n.WithDefaults(time.Now())
+	if _, err := s.bus.Publish(context.Background(), []peal.Inbox{in}, n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+func note(id string) peal.Notification {
+	return peal.Notification{ID: id, Type: peal.Mention, TicketID: "1", TicketNumber: "INC-1", Title: "T", Message: "M"}
+}
+
+// bulky is a notification of about 14 kB.
+func bulky(id string) peal.Notification {
+	n := note(id)
+	n.Metadata = peal.Metadata{"filler": strings.Repeat("x", 14000)}
+	return n
+}
+
+func inbox(user string) peal.Inbox {
+	return peal.Inbox{Tenant: acme, Namespace: "acme", User: peal.UserID(user)}
+}
+
+// connection is an open event stream.
+type connection struct {
+	t      *testing.T
+	resp   *http.Response
+	events *sse.Reader
+	close  func()
+}
+
+func (s *site) connect(u user, edits ...edit) *connection {
+	s.t.Helper()
+	return s.connectBy(s.client, u, edits...)
+}
+
+// connectBy opens a connection, which ends with the test at the latest.
+func (s *site) connectBy(c *http.Client, u user, edits ...edit) *connection {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	resp, err := c.Do(s.request(ctx, "GET", connectPath, u, "", edits...))
+	if err != nil {
+		cancel()
+		s.t.Fatal(err)
+	}
+	conn := &connection{t: s.t, resp: resp, events: sse.NewReader(resp.Body), close: func() { cancel(); resp.Body.Close() }}
+	s.t.Cleanup(conn.close)
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		s.t.Fatalf("connect: got %d %s, want 200", resp.StatusCode, body)
+	}
+	return conn
+}
+
+// next returns the next event but heartbeats, which must be of a name.
+func (c *connection) next(name sse.Name) sse.Event {
+	c.t.Helper()
+	for {
+		e, err := c.events.Next()
+		if err != nil {
+			c.t.Fatalf("got %v, want %s", err, name)
+		}
+		if e.Name == sse.Heartbeat && name != sse.Heartbeat {
+			continue
+		}
+		if e.Name != name {
+			c.t.Fatalf("got %s %s, want %s", e.Name, e.Data, name)
+		}
+		return e
+	}
+}
+
+// notification reads the next notification and returns its id.
+func (c *connection) notification() string {
+	c.t.Helper()
+	return field(c.t, c.next(sse.Notification), "id").(string)
+}
+
+// greeting is the data of connected.
+type greeting struct {
+	Message              string
+	UserID               string `json:"userId"`
+	Timestamp, ExpiresAt time.Time
+	Recovered            bool
+	Unread               int
+	ReadState            string
+}
+
+func (c *connection) greeting() (sse.Event, greeting) {
+	c.t.Helper()
+	e := c.next(sse.Connected)
+	var g greeting
+	if err := json.Unmarshal(e.Data, &g); err != nil {
+		c.t.Fatal(err)
+	}
+	return e, g
+}
+
+// aborted wants the connection to end with an error event of a code and then
+// without a clean end of the response. It returns the event.
+func (c *connection) aborted(code string) sse.Event {
+	c.t.Helper()
+	e := c.next(sse.Error)
+	if got := field(c.t, e, "code"); got != code {
+		c.t.Errorf("error event: got code %v, want %s", got, code)
+	}
+	if e.Retry < time.Second || e.Retry > 3*time.Second {
+		c.t.Errorf("error event: got retry %v, want 1 to 3 s", e.Retry)
+	}
+	if e.ID != "" {
+		c.t.Errorf("error event: got id %q, want none", e.ID)
+	}
+	next, err := c.events.Next()
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
+		c.t.Errorf("after the error event: got %s and %v, want an abort", next.Name, err)
+	}
+	return e
+}
+
+func field(t *testing.T, e sse.Event, name string) any {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal(e.Data, &v); err != nil {
+		t.Fatalf("data of %s: %v", e.Name, err)
+	}
+	return v[name]
+}
+
+// metric reads one series of the admin port; 0 if it is not there.
+func (s *site) metric(series string) float64 {
+	s.t.Helper()
+	resp, err := s.client.Get(s.admin + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	value := 0.0
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if v, ok := strings.CutPrefix(lines.Text(), series+" "); ok {
+			if value, err = strconv.ParseFloat(v, 64); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	}
+	return value
+}
+
+// eventually waits for something that nobody tells of.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("waited %v for %s", patience, what)
+		}
+	}
+}
+
+// raw opens a socket and sends the head of a GET for an event stream on it.
+func (s *site) raw(u user, receiveBuffer int) net.Conn {
+	s.t.Helper()
+	d := net.Dialer{}
+	c, err := d.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	if receiveBuffer > 0 {
+		c.(*net.TCPConn).SetReadBuffer(receiveBuffer)
+	}
+	c.SetReadDeadline(time.Now().Add(patience))
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nrealmname: %s\r\nx-tenantid: %s\r\n\r\n",
+		connectPath, u.token, u.realm, u.tenant)
+	return c
+}
+
+// logs collects what is logged.
+type logs struct {
+	mu sync.Mutex // protects b
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

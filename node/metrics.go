@@ -1,0 +1,71 @@
+package node
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// metrics is every metric of a node, on one page.
+type metrics struct {
+	registry *prometheus.Registry
+
+	open       prometheus.Gauge
+	opened     prometheus.Counter
+	ended      *prometheus.CounterVec
+	age        prometheus.Histogram
+	heartbeats prometheus.Counter
+	delivered  prometheus.Counter
+	unsendable prometheus.Counter
+	refused    *prometheus.CounterVec
+	publish    prometheus.Histogram
+}
+
+func newMetrics(n *Node) *metrics {
+	r := prometheus.NewRegistry()
+	m := &metrics{
+		registry:   r,
+		open:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_connections", Help: "Open connections."}),
+		opened:     prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_connections_opened_total", Help: "Connections that were opened."}),
+		ended:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_connections_ended_total", Help: "Connections that ended, by reason."}, []string{"reason"}),
+		age:        prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_connection_duration_seconds", Help: "How long connections were open, in seconds.", Buckets: []float64{1, 10, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600}}),
+		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_heartbeats_total", Help: "Heartbeats handed to connections."}),
+		delivered:  prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_notifications_delivered_total", Help: "Notifications handed to connections, replayed ones too."}),
+		unsendable: prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_notifications_unsendable_total", Help: "Stored messages that are not one line of JSON and were skipped: somebody else writes to our streams."}),
+		refused:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_requests_refused_total", Help: "Requests that were refused, by the code of the problem, and for tokens by the reason."}, []string{"code", "reason"}),
+		publish:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_publish_duration_seconds", Help: "How long it took to store a notification for all its recipients, in seconds.", Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}}),
+	}
+	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.unsendable, m.refused, m.publish)
+
+	s := n.bus.Stats()
+	for _, c := range []struct {
+		name, help string
+		value      interface{ Load() int64 }
+	}{
+		{"peal_notifications_stored_total", "Notifications stored by this process, once for each inbox.", &s.Stored},
+		{"peal_notifications_duplicate_total", "Notifications that an inbox had already.", &s.Duplicates},
+		{"peal_feed_gaps_total", "Gaps declared to connections.", &s.Gaps},
+		{"peal_feed_reads_total", "Reads of stored notifications for connections.", &s.Reads},
+		{"peal_feed_holes_total", "Holes in the chain of live messages, which were then read.", &s.Holes},
+		{"peal_feed_rescued_total", "Feeds that only the tail check found behind.", &s.Rescued},
+		{"peal_nats_slow_consumer_total", "Reports of live messages that this process did not take in time.", &s.SlowConsumer},
+		{"peal_live_malformed_total", "Live messages without the headers of JetStream.", &s.Malformed},
+	} {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: c.name, Help: c.help}, func() float64 { return float64(c.value.Load()) }))
+	}
+	gauge := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("peal_inboxes_followed", "Inboxes with at least one connection here.", func() float64 { return float64(s.Followed.Load()) })
+	gauge("peal_nats_connected", "1 while every connection to NATS is up.", func() float64 {
+		if n.bus.Connected() {
+			return 1
+		}
+		return 0
+	})
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "peal_build_info", Help: "1, with the version of this program."}, []string{"version", "go"})
+	build.WithLabelValues(n.cfg.Version, runtime.Version()).Set(1)
+	r.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}

@@ -1,0 +1,126 @@
+package node
+
+import (
+	"cmp"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
+)
+
+// Base is what the paths of the API begin with.
+const Base = "/api/v2/ticketing"
+
+// Config tunes a Node. The zero value is the production default.
+type Config struct {
+	// MaxPerUser is how many connections of one user may be open on one route.
+	// 0 means 5, negative no limit. It protects a node from a client that
+	// opens connections in a loop.
+	MaxPerUser int
+
+	// Heartbeat is how often a connection without other events gets one. 0
+	// means 30 s. Less keeps strict proxies from closing it and costs a write
+	// each; more lets a dead connection go unnoticed for longer.
+	Heartbeat time.Duration
+
+	// WriteTimeout is how long a connection may take nothing before it is
+	// ended. 0 means 30 s.
+	WriteTimeout time.Duration
+
+	// DrainDelay is how long a node that was told to end goes on as before,
+	// but not ready, so that load balancers notice. 0 means 5 s, negative not
+	// at all.
+	DrainDelay time.Duration
+
+	// DrainWindow is over how long a node that ends lets go of its
+	// connections, evenly. 0 means 30 s, negative all at once.
+	DrainWindow time.Duration
+
+	// ActionHosts are the hosts that an absolute actionUrl of a notification
+	// may name, as host or host:port in lower case. Empty means none.
+	ActionHosts []string
+
+	// Mount serves further paths on the public port, by their prefix, such as
+	// "/demo/". Not for production: it is how the dev command adds its issuer.
+	Mount map[string]http.Handler
+
+	// Version is what is told of this program in metrics.
+	Version string
+
+	// Logger gets one line when something begins to matter and one when it
+	// ends. nil discards them.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	c.MaxPerUser = cmp.Or(c.MaxPerUser, 5)
+	c.Heartbeat = cmp.Or(c.Heartbeat, 30*time.Second)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
+	c.DrainDelay = cmp.Or(c.DrainDelay, 5*time.Second)
+	c.DrainWindow = cmp.Or(c.DrainWindow, 30*time.Second)
+	c.Version = cmp.Or(c.Version, "dev")
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	return c
+}
+
+// Node is one edge. Make it with New, then Serve.
+type Node struct {
+	cfg       Config
+	log       *slog.Logger
+	verifier  *auth.Verifier
+	directory *auth.Directory
+	bus       *bus.Bus
+
+	limiter *limiter
+	wheel   *wheel
+	metrics *metrics
+
+	leaving  atomic.Bool // told to end: not ready
+	draining atomic.Bool // lets go of its connections and takes no new ones
+
+	told atomic.Int64  // when a 503 was logged last, in ns since the wheel's start
+	left chan struct{} // capacity 1: a connection has ended
+
+	mu     sync.Mutex // protects conns and closed, and orders open after draining
+	conns  map[*conn]struct{}
+	closed bool           // no call begins any more
+	calls  sync.WaitGroup // under way
+}
+
+// New returns a node that answers for who the verifier knows, from the bus. It
+// owns neither: both are closed after Serve has returned.
+func New(cfg Config, v *auth.Verifier, d *auth.Directory, b *bus.Bus) *Node {
+	n := &Node{
+		cfg:       cfg.withDefaults(),
+		verifier:  v,
+		directory: d,
+		bus:       b,
+		left:      make(chan struct{}, 1),
+		conns:     make(map[*conn]struct{}),
+	}
+	n.log = n.cfg.Logger
+	n.limiter = newLimiter(n.cfg.MaxPerUser)
+	n.wheel = newWheel(time.Now())
+	n.metrics = newMetrics(n)
+	return n
+}
+
+// ready reports why the node should get no new work; "" if it should.
+func (n *Node) ready() string {
+	switch {
+	case n.leaving.Load():
+		return "draining"
+	case !n.bus.Connected():
+		return "NATS is away"
+	}
+	for _, realm := range n.verifier.Status() {
+		if realm.Usable {
+			return ""
+		}
+	}
+	return "no realm has keys yet"
+}

@@ -1,0 +1,254 @@
+package node
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/sse"
+)
+
+// tree is a part of openapi.yaml.
+type tree = map[string]any
+
+// document reads openapi.yaml.
+func document(t *testing.T) tree {
+	t.Helper()
+	var d tree
+	if err := yaml.Unmarshal(openapi, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// at walks down the document by names.
+func at(t *testing.T, d any, path ...string) any {
+	t.Helper()
+	for i, name := range path {
+		m, ok := d.(tree)
+		if !ok || m[name] == nil {
+			t.Fatalf("openapi.yaml has no %s", strings.Join(path[:i+1], " "))
+		}
+		d = m[name]
+	}
+	return d
+}
+
+// enum lists the values of a schema that is an enum, sorted.
+func enum(t *testing.T, d tree, schema string) []string {
+	t.Helper()
+	var values []string
+	for _, v := range at(t, d, "components", "schemas", schema, "enum").([]any) {
+		values = append(values, v.(string))
+	}
+	return sorted(values)
+}
+
+func sorted[S ~string](values []S) []string {
+	s := make([]string, len(values))
+	for i, v := range values {
+		s[i] = string(v)
+	}
+	slices.Sort(s)
+	return slices.Compact(s)
+}
+
+func TestOpenAPIHasEveryRouteAndNoOther(t *testing.T) {
+	d := document(t)
+	var got, want []string
+	for path, methods := range at(t, d, "paths").(tree) {
+		for method := range methods.(tree) {
+			got = append(got, strings.ToUpper(method)+" "+path)
+		}
+	}
+	for _, r := range (&Node{}).routes() {
+		want = append(want, r.method+" "+r.path)
+	}
+	if diff := cmp.Diff(sorted(want), sorted(got)); diff != "" {
+		t.Errorf("routes (-routes.go +openapi.yaml):\n%s", diff)
+	}
+}
+
+func TestOpenAPIHasEveryValueAndNoOther(t *testing.T) {
+	codes := []string{internal.code}
+	for _, row := range problems {
+		codes = append(codes, row.code)
+	}
+	var ends []string
+	for _, f := range farewell {
+		ends = append(ends, f.code)
+	}
+	d := document(t)
+	for schema, want := range map[string][]string{
+		"ProblemCode": sorted(codes),
+		"ErrorCode":   sorted(ends),
+		"GapCode":     sorted(slices.Collect(maps.Keys(gapText))),
+		"Type":        sorted(peal.Types()),
+		"Priority":    sorted(peal.Priorities()),
+		"Reason":      sorted(peal.Reasons()),
+	} {
+		if diff := cmp.Diff(want, enum(t, d, schema)); diff != "" {
+			t.Errorf("%s (-code +openapi.yaml):\n%s", schema, diff)
+		}
+	}
+}
+
+// Each problem's status is documented where the code is used.
+func TestOpenAPIHasEveryStatusOfAProblem(t *testing.T) {
+	d := document(t)
+	documented := make(map[string]bool)
+	for _, methods := range at(t, d, "paths").(tree) {
+		for _, operation := range methods.(tree) {
+			for status := range at(t, operation, "responses").(tree) {
+				documented[status] = true
+			}
+		}
+	}
+	for _, row := range problems {
+		if s := http.StatusText(row.status); s == "" || !documented[string(encode(row.status))] {
+			t.Errorf("%d %s is not documented", row.status, row.code)
+		}
+	}
+}
+
+// The data of each event that this package makes has the fields of its schema.
+func TestOpenAPIDescribesTheEvents(t *testing.T) {
+	d := document(t)
+	events := at(t, d, "paths", Base+"/ticket/sse/notifications", "get", "responses", "200", "content", "text/event-stream", "x-events").(tree)
+	start := bus.Start{Cursor: bus.Cursor{Epoch: "aaaaaaaa", Seq: 1}}
+	n := peal.Notification{Type: peal.Mention, Metadata: peal.Metadata{"a": "b"}, Silent: true}.WithDefaults(peal.Timestamp{}.Time)
+	made := map[sse.Name][]byte{
+		sse.Connected:    connectedFrame(connected{}, start),
+		sse.Notification: notificationFrame(&bus.Message{Cursor: start.Cursor, Data: n.Encode()}),
+		sse.Gap:          gapFrame(bus.Gap{Code: bus.UnknownCursor, Cursor: start.Cursor}),
+		sse.Heartbeat:    heartbeatFrame(peal.Timestamp{}.Time),
+		sse.Error:        errorFrame("x", "y"),
+	}
+	if diff := cmp.Diff(sorted(slices.Collect(maps.Keys(made))), sorted(slices.Collect(maps.Keys(events)))); diff != "" {
+		t.Errorf("events (-code +openapi.yaml):\n%s", diff)
+	}
+	for name, frame := range made {
+		e, err := sse.NewReader(bytes.NewReader(frame)).Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		schema := resolve(t, d, at(t, events, string(name), "data", "$ref").(string))
+		wantFields(t, string(name), schema, e.Data)
+	}
+}
+
+func resolve(t *testing.T, d tree, ref string) tree {
+	t.Helper()
+	return at(t, d, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...).(tree)
+}
+
+// wantFields holds the names in an object against those of a schema.
+func wantFields(t *testing.T, what string, schema tree, data []byte) {
+	t.Helper()
+	var object map[string]any
+	if err := json.Unmarshal(data, &object); err != nil {
+		t.Fatal(err)
+	}
+	properties := sorted(slices.Collect(maps.Keys(at(t, schema, "properties").(tree))))
+	if diff := cmp.Diff(properties, sorted(slices.Collect(maps.Keys(object)))); diff != "" {
+		t.Errorf("%s (-openapi.yaml +code):\n%s", what, diff)
+	}
+}
+
+func TestOpenAPIRequiresWhatAPublisherMustGive(t *testing.T) {
+	d := document(t)
+	input := resolve(t, d, "#/components/schemas/NotificationInput")
+	n := peal.Notification{ID: "n", Type: peal.Mention, Metadata: peal.Metadata{"a": "b"}, Silent: true}.WithDefaults(peal.Timestamp{}.Time)
+	wantFields(t, "NotificationInput", input, n.Encode())
+
+	full := tree{"type": "mention", "ticketId": "1", "ticketNumber": "1", "title": "T", "message": "M"}
+	if diff := cmp.Diff(sorted(slices.Collect(maps.Keys(full))), sorted(stringsOf(input["required"]))); diff != "" {
+		t.Errorf("required (-contract +openapi.yaml):\n%s", diff)
+	}
+	for _, missing := range stringsOf(input["required"]) {
+		part := maps.Clone(full)
+		delete(part, missing)
+		p, err := decodePublication(string(encode(tree{"recipients": []string{"jane"}, "notification": part})))
+		if err == nil {
+			err = p.validate(nil)
+		}
+		if err == nil || !strings.Contains(err.Error(), "notification."+missing) {
+			t.Errorf("without %s: got %v", missing, err)
+		}
+	}
+}
+
+func stringsOf(list any) (s []string) {
+	for _, v := range list.([]any) {
+		s = append(s, v.(string))
+	}
+	return s
+}
+
+func TestOpenAPIExamplesAreValid(t *testing.T) {
+	d := document(t)
+	examples := at(t, d, "paths", Base+"/ticket/notification", "post", "requestBody", "content", "application/json", "examples").(tree)
+	for name, e := range examples {
+		p, err := decodePublication(string(encode(at(t, e, "value"))))
+		if err == nil {
+			err = p.validate(nil)
+		}
+		if err != nil {
+			t.Errorf("example %s: %v", name, err)
+		}
+	}
+
+	// Those of the stored form are the goldens of the domain, and what the
+	// stream's example shows is one of them.
+	stored := at(t, d, "components", "schemas", "Notification", "examples").([]any)
+	for i, file := range []string{"assignment", "statusChange"} {
+		golden, err := os.ReadFile("../testdata/notification/" + file + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n peal.Notification
+		if err := json.Unmarshal(encode(stored[i]), &n); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Validate(nil); err != nil {
+			t.Errorf("example %s: %v", file, err)
+		}
+		if got := string(n.Encode()); got != strings.TrimSpace(string(golden)) {
+			t.Errorf("example %s: got  %s\nwant %s", file, got, golden)
+		}
+	}
+	stream := at(t, d, "paths", Base+"/ticket/sse/notifications", "get", "responses", "200", "content", "text/event-stream", "example").(string)
+	r := sse.NewReader(strings.NewReader(stream))
+	for _, name := range []sse.Name{sse.Connected, sse.Notification} {
+		e, err := r.Next()
+		if err != nil || e.Name != name {
+			t.Fatalf("the stream's example: got %s and %v, want %s", e.Name, err, name)
+		}
+		want, err := sse.Append(nil, e)
+		if err != nil || !strings.Contains(stream, string(want)) {
+			t.Errorf("%s is not as we write it (%v): want %s", name, err, want)
+		}
+		if name == sse.Connected {
+			wantFields(t, "the stream's example", resolve(t, d, "#/components/schemas/Connected"), e.Data)
+		}
+	}
+}
+
+// decodePublication reads a body with the real decoder.
+func decodePublication(body string) (p publication, err error) {
+	r := httptest.NewRequest("POST", Base+"/ticket/notification", strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	err = (&request{Request: r}).body(httptest.NewRecorder(), &p)
+	return p, err
+}

@@ -1,0 +1,129 @@
+package node
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
+)
+
+// problem is what a client hears of an error: RFC 9457.
+type problem struct {
+	status int
+	code   string
+	detail string // "" means the error's own text, which is made for clients
+}
+
+var (
+	errNotAcceptable = errors.New("not acceptable")
+	errTooLarge      = errors.New("too large")
+	errMediaType     = errors.New("unsupported media type")
+)
+
+// internal is every error that is not in problems. Its text stays in our log.
+var internal = problem{500, "INTERNAL", "Something went wrong on our side"}
+
+// problems maps every other error that a client may hear of. The first that
+// fits counts.
+var problems = []struct {
+	err error
+	problem
+}{
+	{peal.ErrInvalid, problem{400, "INVALID_REQUEST", ""}},
+	{peal.ErrTokenExpired, problem{401, "UNAUTHENTICATED", "The token has expired"}},
+	{peal.ErrUnauthenticated, problem{401, "UNAUTHENTICATED", "A valid bearer token of the named realm is required"}},
+	{peal.ErrForbidden, problem{403, "FORBIDDEN", "The token does not allow this"}},
+	{errNotFound, problem{404, "NOT_FOUND", "There is nothing at this path"}},
+	{errMethod, problem{405, "METHOD_NOT_ALLOWED", "This path has no such method"}},
+	{errNotAcceptable, problem{406, "NOT_ACCEPTABLE", "This path answers with text/event-stream only"}},
+	{errTooLarge, problem{413, "TOO_LARGE", "The body must be at most 1 MiB"}},
+	{errMediaType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json, without a content encoding"}},
+	{peal.ErrTooManyConnections, problem{429, "CONNECTION_LIMIT", "This user has too many open connections"}},
+	{peal.ErrUnavailable, problem{503, "UNAVAILABLE", "The service cannot do this at the moment"}},
+}
+
+func problemOf(err error) problem {
+	for _, row := range problems {
+		if errors.Is(err, row.err) {
+			return row.problem
+		}
+	}
+	return internal
+}
+
+// refuse answers with a problem.
+func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
+	p := problemOf(err)
+	n.metrics.refused.WithLabelValues(p.code, refusalReason(err)).Inc()
+	detail := p.detail
+	var invalid *peal.InvalidError
+	if detail == "" && errors.As(err, &invalid) {
+		detail = invalid.Error()
+	}
+	h := w.Header()
+	if r.ContentLength != 0 && !r.read && r.ProtoMajor == 1 {
+		h.Set("Connection", "close") // else net/http reads the body before it answers
+	}
+	switch p.status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", challenge(err))
+	case http.StatusTooManyRequests:
+		h.Set("Retry-After", retryAfter())
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", retryAfter())
+		n.tellUnavailable(r, err)
+	case http.StatusInternalServerError:
+		n.log.Error("request failed", "request", r.id, "route", r.route, "err", err)
+	}
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(p.status)
+	w.Write(encode(struct {
+		Type     string `json:"type"`
+		Title    string `json:"title"`
+		Status   int    `json:"status"`
+		Code     string `json:"code"`
+		Detail   string `json:"detail"`
+		Instance string `json:"instance"`
+	}{"about:blank", http.StatusText(p.status), p.status, p.code, detail, r.id}))
+}
+
+// retryAfter is 1 to 3 s, in the form of the header.
+func retryAfter() string { return strconv.Itoa(1 + rand.IntN(3)) }
+
+// tellEvery is how often the reason of a 503 is logged: when what we depend on
+// is away, every client is back after some seconds.
+const tellEvery = time.Second
+
+// tellUnavailable logs why a request got a 503, if none was logged just now.
+func (n *Node) tellUnavailable(r *request, err error) {
+	now := int64(time.Since(n.wheel.start))
+	last := n.told.Load()
+	if last != 0 && now-last < int64(tellEvery) || !n.told.CompareAndSwap(last, now) {
+		return
+	}
+	n.log.Warn("request refused", "request", r.id, "route", r.route, "err", err)
+}
+
+// challenge is the WWW-Authenticate of a 401: RFC 6750. Only the owner of a
+// token that was good may learn that it is not any more.
+func challenge(err error) string {
+	if errors.Is(err, peal.ErrTokenExpired) {
+		return `Bearer error="invalid_token", error_description="expired"`
+	}
+	return "Bearer"
+}
+
+// refusalReason is the metric label that says why a token was refused; "" for
+// refusals of another kind.
+func refusalReason(err error) string {
+	var refusal *auth.Refusal
+	if errors.As(err, &refusal) {
+		return string(refusal.Reason)
+	}
+	return ""
+}

@@ -1,0 +1,563 @@
+package node_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth/issuer"
+)
+
+// canary is a text that is in every body and must not be in any log.
+const canary = "canary-text"
+
+// good is a body that is accepted. Rows replace a part of it.
+const good = `{"recipients":["jane"],"notification":{"id":"n1","type":"mention","ticketId":"12345","ticketNumber":"INC-1","title":"` + canary + `","message":"` + canary + `"}}`
+
+// body replaces the body of a request.
+func body(s string) edit {
+	return func(r *http.Request) {
+		r2, err := http.NewRequest(r.Method, "http://x", strings.NewReader(s))
+		if err != nil {
+			panic(err)
+		}
+		r.Body, r.ContentLength, r.GetBody = r2.Body, r2.ContentLength, r2.GetBody
+	}
+}
+
+// swap replaces a part of the good body.
+func swap(old, new string) edit {
+	if !strings.Contains(good, old) {
+		panic("not in the good body: " + old)
+	}
+	return body(strings.Replace(good, old, new, 1))
+}
+
+// add adds a field to the notification.
+func add(field string) edit { return swap(`"id":"n1"`, `"id":"n1",`+field) }
+
+// refusal is a request that must be refused.
+type refusal struct {
+	name   string
+	edits  []edit
+	status int
+	code   string
+	detail string // is in the detail: the field's name
+}
+
+func TestMalformedConnectIsRefused(t *testing.T) {
+	s := start(t, nil)
+	var rows []refusal
+	for _, p := range []string{"access_token", "token", "Access_Token", "jwt", "id_token"} {
+		rows = append(rows, refusal{p + " in the query", []edit{query("x=1&" + p + "=" + canary)}, 400, "INVALID_REQUEST", strings.ToLower(p)})
+	}
+	rows = append(rows,
+		refusal{"durable", []edit{query("durable=bot")}, 400, "INVALID_REQUEST", "durable"},
+		refusal{"malformed query", []edit{query("lastEventId=%zz")}, 400, "INVALID_REQUEST", "query"},
+		refusal{"a body", []edit{body("x")}, 400, "INVALID_REQUEST", "body"},
+		refusal{"no tenant", []edit{header("x-tenantid")}, 400, "INVALID_REQUEST", "x-tenantid"},
+		refusal{"two tenants", []edit{header("x-tenantid", string(acme), string(acme))}, 400, "INVALID_REQUEST", "x-tenantid"},
+		refusal{"tenant that is no UUID", []edit{header("x-tenantid", canary)}, 400, "INVALID_REQUEST", "x-tenantid"},
+		refusal{"tenant in braces", []edit{header("x-tenantid", "{"+string(acme)+"}")}, 400, "INVALID_REQUEST", "x-tenantid"},
+		refusal{"tenant of another realm", []edit{header("x-tenantid", string(globex))}, 403, "FORBIDDEN", ""},
+		refusal{"a tenant nobody has", []edit{header("x-tenantid", uuid.NewString())}, 403, "FORBIDDEN", ""},
+		refusal{"accept without event streams", []edit{header("Accept", "application/json, text/html")}, 406, "NOT_ACCEPTABLE", ""},
+		refusal{"accept that excludes them", []edit{header("Accept", "*/*, text/event-stream;q=0")}, 406, "NOT_ACCEPTABLE", ""},
+		refusal{"accept of quality 0", []edit{header("Accept", "*/*;q=0.000")}, 406, "NOT_ACCEPTABLE", ""},
+	)
+	s.wantRefused(rows, func() *http.Request {
+		return s.request(context.Background(), "GET", connectPath, s.jane(), "")
+	})
+}
+
+func TestMalformedPublicationIsRefused(t *testing.T) {
+	s := start(t, nil)
+	long := strings.Repeat("x", 129)
+	invalid := func(name, detail string, edits ...edit) refusal {
+		return refusal{name, edits, 400, "INVALID_REQUEST", detail}
+	}
+	rows := []refusal{
+		invalid("empty body", "body", body("")),
+		invalid("no JSON", "body", body("{")),
+		invalid("not an object", "body", body(`["`+canary+`"]`)),
+		invalid("null", "recipients", body("null")),
+		invalid("something follows", "body", body(good+"{}")),
+		invalid("unknown field", "notification.colour", add(`"colour":"`+canary+`"`)),
+		invalid("unknown field at the top", "extra", swap(`{"recipients"`, `{"extra":1,"recipients"`)),
+		invalid("unknown field of the actor", "notification.actor.age", add(`"actor":{"id":"a","name":"A","avatar":null,"age":1}`)),
+		invalid("duplicate field", "notification.title", add(`"title":"x"`)),
+		invalid("duplicate metadata", "notification.metadata.a", add(`"metadata":{"a":"1","a":"2"}`)),
+		invalid("case variant", "notification.Title", swap(`"title"`, `"Title"`)),
+		invalid("wrong type", "notification.title", swap(`"`+canary+`"`, `17`)),
+		invalid("wrong type of recipients", "recipients", swap(`["jane"]`, `"jane"`)),
+		invalid("bad UTF-8", "notification.title", swap(canary, "\xff")),
+		invalid("lone surrogate", "notification.title", swap(canary, `\ud800`)),
+		invalid("control character", "notification.title", swap(canary, `a\u0000b`)),
+		invalid("recipient null", "recipients[0]", swap(`"jane"`, `null`)),
+		invalid("recipient a number", "recipients[1]", swap(`"jane"`, `"jane",7`)),
+		invalid("recipient empty", "recipients[0]", swap(`"jane"`, `""`)),
+		invalid("recipient long", "recipients[1]", swap(`"jane"`, `"jane","`+long+`"`)),
+		invalid("recipient without id", "recipients[0]", swap(`"jane"`, `{"namespace":"acme"}`)),
+		invalid("recipient without namespace", "recipients[0]", swap(`"jane"`, `{"id":"jane"}`)),
+		invalid("recipient of more", "recipients[0].realm", swap(`"jane"`, `{"id":"jane","namespace":"acme","realm":"acme"}`)),
+		invalid("malformed namespace", "recipients[0]", swap(`"jane"`, `{"id":"jane","namespace":"*"}`)),
+		invalid("unknown namespace", "recipients[0]", swap(`"jane"`, `{"id":"jane","namespace":"nobody"}`)),
+		invalid("bare string without a default", "recipients[0]", header("x-tenantid", string(split))),
+		invalid("no recipients", "recipients", swap(`["jane"]`, `[]`)),
+		invalid("too many recipients", "recipients", swap(`["jane"]`, `["j"`+strings.Repeat(`,"j"`, 1000)+`]`)),
+		invalid("no notification", "notification.ticketId", body(`{"recipients":["jane"]}`)),
+		invalid("no type", "notification.type", swap(`"type":"mention",`, ``)),
+		invalid("unknown type", "notification.type", swap(`mention`, `Mention`)),
+		invalid("unknown priority", "notification.priority", add(`"priority":"critical"`)),
+		invalid("no ticket", "notification.ticketId", swap(`"ticketId":"12345",`, ``)),
+		invalid("long id", "notification.id", swap(`"n1"`, `"`+long+`"`)),
+		invalid("long ticket number", "notification.ticketNumber", swap(`INC-1`, long)),
+		invalid("title empty", "notification.title", swap(canary, "")),
+		invalid("title too long", "notification.title", swap(canary, strings.Repeat("ü", 301))),
+		invalid("message too long", "notification.message", swap(`"message":"`+canary, `"message":"`+strings.Repeat("ü", 2001))),
+		invalid("no RFC 3339 time", "notification.createdAt", add(`"createdAt":"yesterday"`)),
+		invalid("actionUrl of another site", "notification.actionUrl", add(`"actionUrl":"//evil.example"`)),
+		invalid("actionUrl with a backslash", "notification.actionUrl", add(`"actionUrl":"/\\evil.example"`)),
+		invalid("actionUrl of a script", "notification.actionUrl", add(`"actionUrl":"javascript:alert(1)"`)),
+		invalid("actionUrl without TLS", "notification.actionUrl", add(`"actionUrl":"http://desk.example.com/1"`)),
+		invalid("actionUrl of another host", "notification.actionUrl", add(`"actionUrl":"https://evil.example/1"`)),
+		invalid("avatar without TLS", "notification.actor.avatar", add(`"actor":{"id":"a","name":"A","avatar":"http://x/a.png"}`)),
+		invalid("metadata of another type", "notification.metadata.a", add(`"metadata":{"a":1}`)),
+		invalid("too much metadata", "notification.metadata", add(`"metadata":{`+manyKeys(17)+`}`)),
+		invalid("unknown reason", "notification.reasons", add(`"reasons":["boredom"]`)),
+		invalid("too large", "notification", add(`"metadata":{"a":"`+strings.Repeat("x", 16384)+`"}`)),
+		invalid("empty key", "Idempotency-Key", header("Idempotency-Key", "")),
+		invalid("two keys", "Idempotency-Key", header("Idempotency-Key", "a", "b")),
+		invalid("long key", "Idempotency-Key", header("Idempotency-Key", long)),
+		invalid("key that is not ASCII", "Idempotency-Key", header("Idempotency-Key", "ü")),
+		invalid("token in the query", "access_token", query("access_token="+canary)),
+		{"body of more than a mebibyte", []edit{body(good + strings.Repeat(" ", 1<<20))}, 413, "TOO_LARGE", "1 MiB"},
+		{"of unknown length", []edit{body(good + strings.Repeat(" ", 1<<20)), chunked}, 413, "TOO_LARGE", "1 MiB"},
+		{"no media type", []edit{header("Content-Type")}, 415, "UNSUPPORTED_MEDIA_TYPE", "application/json"},
+		{"form", []edit{header("Content-Type", "application/x-www-form-urlencoded")}, 415, "UNSUPPORTED_MEDIA_TYPE", "application/json"},
+		{"other charset", []edit{header("Content-Type", "application/json; charset=latin1")}, 415, "UNSUPPORTED_MEDIA_TYPE", ""},
+		{"content encoding", []edit{header("Content-Encoding", "gzip")}, 415, "UNSUPPORTED_MEDIA_TYPE", "content encoding"},
+		{"no role", []edit{header("realmname", "acme"), header("Authorization", "Bearer "+s.jane().token)}, 403, "FORBIDDEN", ""},
+	}
+	publisher := s.publisher()
+	s.wantRefused(rows, func() *http.Request {
+		return s.request(context.Background(), "POST", publishPath, publisher, good)
+	})
+}
+
+func chunked(r *http.Request) { r.ContentLength = -1 }
+
+func manyKeys(n int) string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf(`"k%d":"v"`, i)
+	}
+	return strings.Join(keys, ",")
+}
+
+// wantRefused sends each request and wants its refusal, nothing stored, and
+// nothing of the requests in the log.
+func (s *site) wantRefused(rows []refusal, make func() *http.Request) {
+	t := s.t
+	t.Helper()
+	follower := s.connect(s.user("acme", acme, "jane"))
+	follower.greeting()
+	var signatures []string
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			r := make()
+			for _, e := range row.edits {
+				e(r)
+			}
+			_, signature, _ := strings.Cut(r.Header.Get("Authorization"), ".")
+			signatures = append(signatures, signature)
+			wantProblem(t, s.do(r), row.status, row.code, row.detail)
+		})
+	}
+	if stored := s.bus.Stats().Stored.Load(); stored != 0 {
+		t.Errorf("refused requests stored %d notifications", stored)
+	}
+	s.post(s.publisher(), publication("sentinel", `"jane"`))
+	if got := follower.notification(); got != "sentinel" {
+		t.Errorf("got %s, want nothing before the sentinel", got)
+	}
+	logs := s.logs.String()
+	for _, secret := range append(signatures, canary) {
+		if secret != "" && strings.Contains(logs, secret) {
+			t.Errorf("the log has %q:\n%s", secret, logs)
+		}
+	}
+}
+
+// wantProblem holds an answer against section 2 of the contract.
+func wantProblem(t *testing.T, a answer, status int, code, detail string) {
+	t.Helper()
+	if a.status != status || a.Code != code || !strings.Contains(a.Detail, detail) {
+		t.Fatalf("got %d %s, want %d %s with %q", a.status, a.body, status, code, detail)
+	}
+	if strings.Contains(string(a.body), canary) {
+		t.Errorf("the answer quotes the request: %s", a.body)
+	}
+	var names map[string]any
+	if err := json.Unmarshal(a.body, &names); err != nil || len(names) != 6 {
+		t.Errorf("got %s, want the six fields of a problem", a.body)
+	}
+	if a.Type == "" || a.Title == "" || a.Problem.Status != status || a.Instance != a.header.Get("X-Request-Id") {
+		t.Errorf("got %s with request id %q", a.body, a.header.Get("X-Request-Id"))
+	}
+	if _, err := uuid.Parse(a.Instance); err != nil {
+		t.Errorf("instance: %v", err)
+	}
+	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
+		t.Errorf("Content-Type: got %s", ct)
+	}
+	wait, err := strconv.Atoi(a.header.Get("Retry-After"))
+	if again := status == 429 || status == 503; again != (err == nil && wait > 0) {
+		t.Errorf("Retry-After: got %q with %d", a.header.Get("Retry-After"), status)
+	}
+	if challenged := a.header.Get("WWW-Authenticate") != ""; challenged != (status == 401) {
+		t.Errorf("WWW-Authenticate: got %q with %d", a.header.Get("WWW-Authenticate"), status)
+	}
+	if allowed := a.header.Get("Allow") != ""; allowed != (status == 405) {
+		t.Errorf("Allow: got %q with %d", a.header.Get("Allow"), status)
+	}
+}
+
+func TestUnauthenticatedIsOneAnswer(t *testing.T) {
+	s := start(t, nil)
+	now := time.Now().Unix()
+	claims := func(change map[string]any) map[string]any {
+		c := map[string]any{"iss": s.issuer.URL("acme"), "aud": "peal", "sub": "jane", "iat": now, "exp": now + 3600}
+		for k, v := range change {
+			if c[k] = v; v == nil {
+				delete(c, k)
+			}
+		}
+		return c
+	}
+	sign := func(header, change map[string]any) edit {
+		token, err := s.issuer.Sign("acme", header, claims(change))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
+	}
+	jane := s.jane()
+	segments := strings.Split(jane.token, ".")
+	rows := []struct {
+		name string
+		edit edit
+	}{
+		{"no token", header("Authorization")},
+		{"two tokens", header("Authorization", "Bearer "+jane.token, "Bearer "+jane.token)},
+		{"another scheme", header("Authorization", "Basic "+jane.token)},
+		{"no scheme", header("Authorization", jane.token)},
+		{"empty token", header("Authorization", "Bearer ")},
+		{"short token", header("Authorization", "Bearer a.b.c")},
+		{"long token", header("Authorization", "Bearer "+jane.token+strings.Repeat("a", 12289))},
+		{"garbage", header("Authorization", "Bearer "+strings.Repeat("x", 100))},
+		{"changed payload", header("Authorization", "Bearer "+segments[0]+"."+base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"root"}`))+"."+segments[2])},
+		{"no signature", header("Authorization", "Bearer "+segments[0]+"."+segments[1]+".")},
+		{"no realm", header("realmname")},
+		{"two realms", header("realmname", "acme", "acme")},
+		{"unknown realm", header("realmname", "nobody")},
+		{"realm in another case", header("realmname", "Acme")},
+		{"realm that is a path", header("realmname", "../acme")},
+		{"token of another realm", header("realmname", "globex")},
+		{"key of another realm", func(r *http.Request) {
+			token, err := s.issuer.Sign("globex", nil, claims(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+token)
+		}},
+		{"alg none", sign(map[string]any{"alg": "none"}, nil)},
+		{"alg HS256", sign(map[string]any{"alg": "HS256"}, nil)},
+		{"no kid", sign(map[string]any{"kid": nil}, nil)},
+		{"unknown kid", sign(map[string]any{"kid": "other"}, nil)},
+		{"crit", sign(map[string]any{"crit": []string{"exp"}}, nil)},
+		{"other issuer", sign(nil, map[string]any{"iss": s.issuer.URL("globex")})},
+		{"other audience", sign(nil, map[string]any{"aud": "other"})},
+		{"no audience", sign(nil, map[string]any{"aud": nil})},
+		{"no exp", sign(nil, map[string]any{"exp": nil})},
+		{"nbf in the future", sign(nil, map[string]any{"nbf": now + 300})},
+		{"iat in the future", sign(nil, map[string]any{"iat": now + 300})},
+		{"no user", sign(nil, map[string]any{"sub": nil})},
+		{"user too long", sign(nil, map[string]any{"sub": strings.Repeat("x", 129)})},
+		{"expired and of another audience", sign(nil, map[string]any{"aud": "other", "exp": now - 10})},
+		{"malformed tenant as well", func(r *http.Request) { r.Header.Del("Authorization"); r.Header.Set("x-tenantid", "x") }},
+	}
+	instance := regexp.MustCompile(`"instance":"[^"]*"`)
+	var first string
+	for _, row := range rows {
+		a := s.do(s.request(context.Background(), "GET", connectPath, jane, "", row.edit))
+		t.Run(row.name, func(t *testing.T) { wantProblem(t, a, 401, "UNAUTHENTICATED", "") })
+		if got := a.header.Get("WWW-Authenticate"); got != "Bearer" {
+			t.Errorf("%s: got WWW-Authenticate %q, want Bearer", row.name, got)
+		}
+		body := instance.ReplaceAllString(string(a.body), "")
+		if first == "" {
+			first = body
+		}
+		if body != first {
+			t.Errorf("%s: got %s, want as for the others %s", row.name, body, first)
+		}
+	}
+
+	expired := s.do(s.request(context.Background(), "GET", connectPath, jane, "", sign(nil, map[string]any{"exp": now - 10})))
+	wantProblem(t, expired, 401, "UNAUTHENTICATED", "expired")
+	if got, want := expired.header.Get("WWW-Authenticate"), `Bearer error="invalid_token", error_description="expired"`; got != want {
+		t.Errorf("expired: got %s, want %s", got, want)
+	}
+	if strings.Contains(s.logs.String(), segments[2]) {
+		t.Error("the log has a token's signature")
+	}
+}
+
+func TestUnknownPathsAndMethods(t *testing.T) {
+	s := start(t, nil)
+	jane := s.jane()
+	for _, path := range []string{
+		"/", "/api", "/metrics", "/debug/pprof/", "/debug/pprof/cmdline", connectPath + "/", strings.ToUpper(connectPath),
+		"/api/v2/ticketing//ticket/sse/notifications", "/x/../livez", "/livez/", "//livez", "/peal.js", "/admin/revoke",
+	} {
+		for _, method := range []string{"GET", "POST", "DELETE"} {
+			a := s.do(s.request(context.Background(), method, path, jane, ""))
+			t.Run(method+" "+path, func(t *testing.T) { wantProblem(t, a, 404, "NOT_FOUND", "") })
+		}
+	}
+	for path, allow := range map[string]string{connectPath: "GET", publishPath: "POST", "/livez": "GET", "/readyz": "GET", "/openapi.yaml": "GET"} {
+		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "TRACE"} {
+			if method == allow {
+				continue
+			}
+			a := s.do(s.request(context.Background(), method, path, jane, ""))
+			t.Run(method+" "+path, func(t *testing.T) {
+				if method != "HEAD" {
+					wantProblem(t, a, 405, "METHOD_NOT_ALLOWED", "")
+				}
+				if got := a.header.Get("Allow"); a.status != 405 || got != allow {
+					t.Errorf("got %d and Allow %q, want 405 and %s", a.status, got, allow)
+				}
+			})
+		}
+	}
+}
+
+func TestRefusalsAreDecidedInOrder(t *testing.T) {
+	s := start(t, func(c *config) { c.node.MaxPerUser = 1 })
+	may := s.token("strict", issuer.Claims{Subject: "jane", Roles: []string{"may-connect"}})
+	maynot := s.token("strict", issuer.Claims{Subject: "jane"})
+	occupied := s.connect(user{"strict", acme, may})
+	occupied.greeting()
+	s.nats.Close()
+
+	// The request has every fault; each step mends one.
+	r := func(n int) *http.Request {
+		r := s.request(context.Background(), "PUT", connectPath+"/x", user{"strict", "nonsense", "short"}, "",
+			header("Accept", "text/html"), query("durable=x"))
+		for _, mend := range []func(){
+			func() { r.URL.Path = connectPath },
+			func() { r.Method = "GET" },
+			func() { r.Header.Set("Accept", "text/event-stream") },
+			func() { r.URL.RawQuery = "" },
+			func() { r.Header.Set("Authorization", "Bearer "+maynot) },
+			func() { r.Header.Set("x-tenantid", string(globex)) },
+			func() { r.Header.Set("x-tenantid", string(acme)) },
+			func() { r.Header.Set("Authorization", "Bearer "+may) },
+		}[:n] {
+			mend()
+		}
+		return r
+	}
+	for n, want := range []struct {
+		status int
+		code   string
+		detail string
+	}{
+		{404, "NOT_FOUND", ""}, {405, "METHOD_NOT_ALLOWED", ""}, {406, "NOT_ACCEPTABLE", ""}, {400, "INVALID_REQUEST", "durable"},
+		{401, "UNAUTHENTICATED", ""}, {400, "INVALID_REQUEST", "x-tenantid"}, {403, "FORBIDDEN", ""}, {403, "FORBIDDEN", ""},
+		{429, "CONNECTION_LIMIT", ""},
+	} {
+		wantProblem(t, s.do(r(n)), want.status, want.code, want.detail)
+	}
+	occupied.close()
+	eventually(t, "the slot", func() bool { return s.do(r(8)).status != 429 })
+	wantProblem(t, s.do(r(8)), 503, "UNAVAILABLE", "")
+
+	publisher, jane := s.publisher(), s.jane()
+	post := func(u user, body string, edits ...edit) answer {
+		return s.do(s.request(context.Background(), "POST", publishPath, u, body, edits...))
+	}
+	wantProblem(t, post(user{}, "{", header("x-tenantid", "x")), 400, "INVALID_REQUEST", "body")
+	wantProblem(t, post(user{}, good, header("x-tenantid", "x")), 401, "UNAUTHENTICATED", "")
+	wantProblem(t, post(jane, good, header("x-tenantid", "x")), 400, "INVALID_REQUEST", "x-tenantid")
+	wantProblem(t, post(jane, good, header("x-tenantid", string(globex))), 403, "FORBIDDEN", "")
+	wantProblem(t, post(jane, good), 403, "FORBIDDEN", "")
+	wantProblem(t, post(publisher, good), 503, "UNAVAILABLE", "")
+	for _, secret := range []string{canary, strings.Split(publisher.token, ".")[2]} {
+		if strings.Contains(s.logs.String(), secret) {
+			t.Errorf("the log has %q", secret)
+		}
+	}
+}
+
+func TestRealmWithoutKeysIsUnavailable(t *testing.T) {
+	s := start(t, func(c *config) { c.dark = true })
+	dark := s.user("dark", acme, "jane")
+	wantProblem(t, s.do(s.request(context.Background(), "GET", connectPath, dark, "")), 503, "UNAVAILABLE", "")
+	if a := s.do(s.request(context.Background(), "GET", "/readyz", user{}, "")); a.status != 200 {
+		t.Errorf("readyz: got %d %s, want 200: other realms work", a.status, a.body)
+	}
+	s.connect(s.jane()).greeting()
+}
+
+func TestLimitIsKeptUnderARush(t *testing.T) {
+	s := start(t, nil)
+	jane := s.jane()
+	type result struct {
+		resp *http.Response
+		err  error
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	results := make(chan result, 40)
+	for range 40 {
+		go func() {
+			resp, err := s.client.Do(s.request(ctx, "GET", connectPath, jane, ""))
+			results <- result{resp, err}
+		}()
+	}
+	admitted := 0
+	for range 40 {
+		r := <-results
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		defer r.resp.Body.Close()
+		switch r.resp.StatusCode {
+		case 200:
+			admitted++
+		case 429:
+		default:
+			t.Errorf("got %d, want 200 or 429", r.resp.StatusCode)
+		}
+	}
+	if admitted != 5 {
+		t.Errorf("%d of 40 were admitted, want 5", admitted)
+	}
+	wantProblem(t, s.do(s.request(context.Background(), "GET", connectPath, jane, "")), 429, "CONNECTION_LIMIT", "")
+	s.connect(s.user("acme", acme, "other")).greeting()    // has slots of their own
+	s.connect(s.user("acme", shared, "jane")).greeting()   // and so has jane elsewhere
+	s.connect(s.user("globex", shared, "jane")).greeting() // and who is called the same
+
+	cancel()
+	eventually(t, "the slots to be free", func() bool {
+		return s.do(s.request(context.Background(), "GET", connectPath, jane, "")).status == 200
+	})
+}
+
+func TestNoRefusalTakesASlotForGood(t *testing.T) {
+	s := start(t, func(c *config) { c.node.MaxPerUser = 1 })
+	strict := user{"strict", acme, s.token("strict", issuer.Claims{Subject: "jane"})}
+	for range 5 {
+		s.do(s.request(context.Background(), "GET", connectPath, strict, ""))
+		s.do(s.request(context.Background(), "GET", connectPath, s.jane(), "", header("x-tenantid", string(globex))))
+	}
+	c := s.connect(s.jane())
+	c.greeting()
+	wantProblem(t, s.do(s.request(context.Background(), "GET", connectPath, s.jane(), "")), 429, "CONNECTION_LIMIT", "")
+}
+
+func TestPublishIsIdempotent(t *testing.T) {
+	s := start(t, nil)
+	publisher := s.publisher()
+	jane := s.connect(s.jane())
+	jane.greeting()
+
+	if p := s.post(publisher, publication("n1", `"jane"`, `"joe"`)); p.ID != "n1" || p.Stored != 2 || p.Duplicates != 0 {
+		t.Errorf("first: got %+v, want 2 stored", p)
+	}
+	if p := s.post(publisher, publication("n1", `"jane"`, `"joe"`, `"ann"`)); p.ID != "n1" || p.Stored != 1 || p.Duplicates != 2 {
+		t.Errorf("again with one more: got %+v, want 1 stored and 2 duplicates", p)
+	}
+	if p := s.post(publisher, publication("n2", `"jane"`, `"jane"`, `{"id":"jane","namespace":"acme"}`)); p.Stored != 1 || p.Duplicates != 2 {
+		t.Errorf("named three times: got %+v, want 1 stored and 2 duplicates", p)
+	}
+
+	key := header("Idempotency-Key", "retry 1")
+	first := s.post(publisher, publication("", `"jane"`), key)
+	if again := s.post(publisher, publication("", `"jane"`), key); again.ID != first.ID || again.Stored != 0 || again.Duplicates != 1 {
+		t.Errorf("same key: got %+v, want a duplicate of %s", again, first.ID)
+	}
+	if other := s.post(publisher, publication("", `"jane"`), header("Idempotency-Key", "retry 2")); other.ID == first.ID || other.Stored != 1 {
+		t.Errorf("other key: got %+v, want another than %s", other, first.ID)
+	}
+	elsewhere := publisher
+	elsewhere.tenant = shared
+	if other := s.post(elsewhere, publication("", `"jane"`), key); other.ID == first.ID || other.Stored != 1 {
+		t.Errorf("same key in another tenant: got %+v, want another than %s", other, first.ID)
+	}
+	if p := s.post(publisher, publication("n3", `"jane"`), key); p.ID != "n3" || p.Stored != 1 {
+		t.Errorf("id and key: got %+v, want the id to win", p)
+	}
+	a, b := s.post(publisher, publication("", `"jane"`)), s.post(publisher, publication("", `"jane"`))
+	if a.ID == b.ID || a.Stored+b.Stored != 2 {
+		t.Errorf("neither id nor key: got %+v and %+v, want two", a, b)
+	}
+
+	for _, want := range []string{"n1", "n2", first.ID} {
+		if got := jane.notification(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestPublishToAThousand(t *testing.T) {
+	s := start(t, nil)
+	publisher := s.publisher()
+	everybody := make([]string, 1000)
+	for i := range everybody {
+		everybody[i] = fmt.Sprintf(`"user-%d"`, i)
+	}
+	last := s.connect(s.user("acme", acme, "user-999"))
+	last.greeting()
+	for round, want := range [][2]int{{1000, 0}, {0, 1000}} {
+		p := s.post(publisher, publication("all", everybody...))
+		if p.ID != "all" || p.Stored != want[0] || p.Duplicates != want[1] {
+			t.Errorf("round %d: got %+v, want %d stored and %d duplicates", round, p, want[0], want[1])
+		}
+	}
+	if got := last.notification(); got != "all" {
+		t.Errorf("got %s, want all", got)
+	}
+	if got := s.bus.Stats().Stored.Load(); got != 1000 {
+		t.Errorf("stored %d, want 1000", got)
+	}
+}
+
+func TestPublishFillsInDefaults(t *testing.T) {
+	s := start(t, nil)
+	c := s.connect(s.jane())
+	c.greeting()
+	p := s.post(s.publisher(), `{"recipients":["jane"],"notification":{"type":"slaBreach","ticketId":"a/b","ticketNumber":"1","title":"T","message":"M","read":true}}`)
+	var n peal.Notification
+	if err := json.Unmarshal(c.next("notification").Data, &n); err != nil {
+		t.Fatal(err)
+	}
+	if n.ID != p.ID || n.Priority != peal.Urgent || n.Read || n.ActionURL != "/tickets/a%2Fb" || *n.Actor != *peal.System() ||
+		time.Since(n.CreatedAt.Time) > patience || !slices.Equal(n.Reasons, []peal.Reason{peal.ReasonRecipient}) {
+		t.Errorf("got %+v", n)
+	}
+}

@@ -1,0 +1,149 @@
+package node
+
+import (
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
+)
+
+// request is a request with what the adapter knows of it.
+type request struct {
+	*http.Request
+	route string // the path of the route; "" if there is none
+	id    string // told to the client, and in our log
+	read  bool   // the body was read to its end
+}
+
+// authenticate returns who is calling, if they may do what the role is for. It
+// decides in the contract's order: who, in which tenant, with which role.
+func (n *Node) authenticate(r *request, role auth.Role) (auth.Caller, error) {
+	token, ok := r.bearer()
+	if !ok {
+		return auth.Caller{}, peal.ErrUnauthenticated
+	}
+	realm, ok := r.only("Realmname")
+	if !ok {
+		return auth.Caller{}, peal.ErrUnauthenticated
+	}
+	t, err := n.verifier.Verify(r.Context(), realm, token)
+	if err != nil {
+		return auth.Caller{}, err
+	}
+	tenant, ok := r.only("X-Tenantid")
+	if !ok {
+		return auth.Caller{}, peal.Invalid("x-tenantid", "must be given once, as a UUID")
+	}
+	caller, err := t.Caller(tenant)
+	if err != nil {
+		return auth.Caller{}, err
+	}
+	return caller, caller.May(role)
+}
+
+// only returns the value of a header that must be there exactly once.
+func (r *request) only(name string) (string, bool) {
+	v := r.Header[name]
+	if len(v) != 1 {
+		return "", false
+	}
+	return v[0], true
+}
+
+// bearer returns the token of the one Authorization header.
+func (r *request) bearer() (string, bool) {
+	v, ok := r.only("Authorization")
+	if !ok {
+		return "", false
+	}
+	scheme, token, ok := strings.Cut(v, " ")
+	return token, ok && strings.EqualFold(scheme, "Bearer")
+}
+
+// tokenParameters are names by which clients try to give a token in the query,
+// where every proxy would log it.
+var tokenParameters = []string{"access_token", "token", "jwt", "authorization", "bearer", "id_token"}
+
+// query reads the query strictly, and refuses one with a token in it.
+func (r *request) query() (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, peal.Invalid("query", "is malformed")
+	}
+	for _, p := range tokenParameters {
+		for name := range q {
+			if strings.EqualFold(name, p) {
+				return nil, peal.Invalid(p, "a token in the query ends in logs: send it as the header Authorization: Bearer <token>")
+			}
+		}
+	}
+	return q, nil
+}
+
+// resumeCursor reads what a client resumes from: the header, else the query.
+// What is not a cursor is an unknown one, which is answered with a gap.
+func (r *request) resumeCursor() (bus.Cursor, error) {
+	query, err := r.query()
+	if err != nil {
+		return bus.Cursor{}, err
+	}
+	if query.Has("durable") {
+		return bus.Cursor{}, peal.Invalid("durable", "this server has no durable subscriptions")
+	}
+	if v := r.Header["Last-Event-Id"]; len(v) > 0 && v[len(v)-1] != "" {
+		return bus.ParseCursor(v[len(v)-1]), nil
+	}
+	return bus.ParseCursor(query.Get("lastEventId")), nil
+}
+
+// acceptsEventStream refuses a request whose Accept excludes an event stream.
+// RFC 9110: no Accept at all takes anything; of the ranges that match, the most
+// specific counts, and one of quality 0 excludes. What is no range is passed
+// over: it excludes nothing.
+func (r *request) acceptsEventStream() error {
+	best, quality, any := -1, 0.0, false
+	for _, accepted := range strings.Split(strings.Join(r.Header["Accept"], ","), ",") {
+		specific, q, ok := eventStreamQuality(accepted)
+		if !ok {
+			continue
+		}
+		any = true
+		if specific > best || specific == best && q > quality {
+			best, quality = specific, q
+		}
+	}
+	if any && (best < 0 || quality == 0) {
+		return errNotAcceptable
+	}
+	return nil
+}
+
+// eventStreamQuality says how well one media range matches text/event-stream:
+// 2 itself, 1 text/*, 0 */*, -1 not at all; and with what quality. ok is false
+// for what is no media range.
+func eventStreamQuality(accepted string) (specific int, q float64, ok bool) {
+	media, params, err := mime.ParseMediaType(accepted)
+	if err != nil || !strings.Contains(media, "/") {
+		return -1, 0, false
+	}
+	q = 1
+	if v, given := params["q"]; given {
+		if q, err = strconv.ParseFloat(v, 64); err != nil || !(q >= 0 && q <= 1) {
+			return -1, 0, false
+		}
+	}
+	switch media {
+	case "text/event-stream":
+		return 2, q, true
+	case "text/*":
+		return 1, q, true
+	case "*/*":
+		return 0, q, true
+	}
+	return -1, 0, true
+}

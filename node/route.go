@@ -1,0 +1,172 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/julienschmidt/httprouter"
+
+	"github.com/pealhq/peal"
+)
+
+// route is one call of the API.
+type route struct {
+	method, path string
+	answer       call
+}
+
+// call answers a request, or returns an error before it has written anything.
+type call func(http.ResponseWriter, *request) error
+
+// routes lists the calls of the public port. openapi.yaml describes the same.
+func (n *Node) routes() []route {
+	return []route{
+		{"GET", Base + "/ticket/sse/notifications", n.connect},
+		{"POST", Base + "/ticket/notification", n.publish},
+		{"GET", "/livez", n.live},
+		{"GET", "/readyz", n.readiness},
+		{"GET", "/openapi.yaml", n.openapi},
+	}
+}
+
+// Handler returns what the public port answers.
+func (n *Node) Handler() http.Handler {
+	r := httprouter.New()
+	r.RedirectTrailingSlash = false
+	r.RedirectFixedPath = false
+	r.HandleOPTIONS = false
+	for _, route := range n.routes() {
+		r.Handle(route.method, route.path, func(w http.ResponseWriter, raw *http.Request, _ httprouter.Params) {
+			n.answer(w, raw, route.path, route.answer)
+		})
+	}
+	refuse := func(err error) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, raw *http.Request) {
+			n.answer(w, raw, "", func(http.ResponseWriter, *request) error { return err })
+		})
+	}
+	r.MethodNotAllowed = allowing(refuse(errMethod))
+	r.NotFound = n.mounted(refuse(errNotFound))
+	return r
+}
+
+// allowing takes OPTIONS, which no route answers, out of what the router says
+// is allowed.
+func allowing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, raw *http.Request) {
+		methods := strings.Split(w.Header().Get("Allow"), ", ")
+		methods = slices.DeleteFunc(methods, func(m string) bool { return m == http.MethodOptions })
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		next.ServeHTTP(w, raw)
+	})
+}
+
+// mounted serves what is mounted, by the longest prefix that fits, else what is
+// next.
+func (n *Node) mounted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, raw *http.Request) {
+		best, to := "", next
+		for prefix, h := range n.cfg.Mount {
+			if strings.HasPrefix(raw.URL.Path, prefix) && len(prefix) > len(best) {
+				best, to = prefix, h
+			}
+		}
+		to.ServeHTTP(w, raw)
+	})
+}
+
+// answer runs one call, and is the one place where an error becomes a status.
+func (n *Node) answer(w http.ResponseWriter, raw *http.Request, path string, run call) {
+	if !n.begin() {
+		panic(http.ErrAbortHandler)
+	}
+	defer n.calls.Done()
+	r := &request{Request: raw, route: path, id: uuid.NewString()}
+	out := &response{ResponseWriter: w}
+	out.Header().Set("X-Request-Id", r.id)
+	out.Header().Set("X-Content-Type-Options", "nosniff")
+	if n.draining.Load() {
+		out.Header().Set("Connection", "close") // the next request is for another node
+	}
+	if raw.ContentLength != 0 {
+		// Also for a call that reads no body: net/http reads it then.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
+	err := n.safely(run, out, r)
+	switch {
+	case err == nil:
+	case out.begun, raw.Context().Err() != nil:
+		// No status is left to give, or nobody is there to read one.
+		panic(http.ErrAbortHandler)
+	default:
+		n.refuse(out, r, err)
+	}
+}
+
+// safely runs a call and makes an error of a panic, but for the one by which a
+// call has its response aborted.
+func (n *Node) safely(run call, w http.ResponseWriter, r *request) (err error) {
+	defer func() {
+		p := recover()
+		if p == http.ErrAbortHandler {
+			panic(p)
+		}
+		if p != nil {
+			n.log.Error("panic", "request", r.id, "route", r.route, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return run(w, r)
+}
+
+// begin counts a call; its end is calls.Done. It returns false once finish has
+// been called.
+func (n *Node) begin() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.calls.Add(1)
+	return true
+}
+
+// finish lets no call begin any more and waits for those under way.
+func (n *Node) finish() {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
+	n.calls.Wait()
+}
+
+// response notes whether its head has been written.
+type response struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (r *response) WriteHeader(status int) {
+	r.begun = true
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *response) Write(b []byte) (int, error) {
+	r.begun = true
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+var (
+	errPanic    = errors.New("panic")
+	errDraining = fmt.Errorf("draining: %w", peal.ErrUnavailable)
+	errNotFound = errors.New("not found")
+	errMethod   = errors.New("method not allowed")
+)

@@ -1,0 +1,175 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Listeners are the two ports of a node.
+type Listeners struct {
+	Public net.Listener
+	Admin  net.Listener
+
+	// Certificates for the public port. nil means plain text, with HTTP/2 for
+	// clients that know beforehand (h2c).
+	TLS *tls.Config
+}
+
+const (
+	headerTimeout = 10 * time.Second // for a request's head to arrive
+	idleTimeout   = 2 * time.Minute  // between requests
+	maxHeader     = 32 << 10         // bytes: a token of 12 kB and what proxies add
+	maxStreams    = 32               // HTTP/2 streams of one connection
+	lastAnswers   = 5 * time.Second  // for the calls under way when the node ends: more than the bus takes
+)
+
+// Serve answers on the listeners until ctx ends, then lets go of the
+// connections as the contract says, and returns when no call is under way any
+// more. now, if it ends too, cuts that short. The error is that of a listener.
+// Serve is called once.
+func (n *Node) Serve(ctx, now context.Context, l Listeners) error {
+	// Of the requests and of the wheel, which outlive ctx.
+	base, stop := context.WithCancel(context.Background())
+	public := n.server(base, n.Handler())
+	admin := n.server(base, n.Admin())
+	servePublic := public.Serve
+	if l.TLS != nil {
+		public.TLSConfig = l.TLS
+		servePublic = func(p net.Listener) error { return public.ServeTLS(p, "", "") }
+	}
+
+	failed := make(chan error, 2)
+	var running sync.WaitGroup
+	running.Go(func() { n.turn(base) })
+	running.Go(func() { failed <- servePublic(vigilant{l.Public}) })
+	running.Go(func() { failed <- admin.Serve(l.Admin) })
+	defer func() {
+		public.Close()
+		admin.Close()
+		stop()
+		running.Wait()
+		n.finish()
+	}()
+
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	n.drain(now)
+	last, cancel := context.WithTimeout(now, lastAnswers)
+	defer cancel()
+	public.Shutdown(last) // fails if it takes too long; then they are cut off
+	return nil
+}
+
+func (n *Node) server(base context.Context, h http.Handler) *http.Server {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           h,
+		Protocols:         &p,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+
+		// OPTIONS * is for the router to refuse.
+		DisableGeneralOptionsHandler: true,
+	}
+}
+
+// Admin returns what the admin port answers. It is not for the public.
+func (n *Node) Admin() http.Handler {
+	m := http.NewServeMux()
+	for path, answer := range map[string]call{
+		"/livez": n.live, "/readyz": n.readiness,
+	} {
+		m.HandleFunc("GET "+path, func(w http.ResponseWriter, raw *http.Request) { n.answer(w, raw, path, answer) })
+	}
+	m.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
+	m.HandleFunc("/debug/pprof/", pprof.Index)
+	m.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	m.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	m.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	m.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return m
+}
+
+// drain lets go of the connections: not ready at once, as before for the delay,
+// then one after the other over the window. It returns when none is left, or
+// soon after now has ended.
+func (n *Node) drain(now context.Context) {
+	n.log.Info("draining", "delay", max(n.cfg.DrainDelay, 0), "window", max(n.cfg.DrainWindow, 0))
+	n.leaving.Store(true)
+	pause(now, n.cfg.DrainDelay)
+	n.refuseConnections()
+
+	conns := n.connections()
+	began := time.Now()
+	for i, c := range conns {
+		share := float64(i) / float64(len(conns))
+		pause(now, time.Until(began.Add(time.Duration(share*float64(n.cfg.DrainWindow)))))
+		c.end(draining)
+	}
+	n.awaitLeave()
+	n.log.Info("drained", "connections", len(conns))
+}
+
+// refuseConnections lets no connection open any more.
+func (n *Node) refuseConnections() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.draining.Store(true)
+}
+
+// awaitLeave waits until the last words of all connections are written, or
+// should have been.
+func (n *Node) awaitLeave() {
+	late := time.NewTimer(lastWords + wheelStep)
+	defer late.Stop()
+	for len(n.connections()) > 0 {
+		select {
+		case <-n.left:
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// pause waits, but not beyond the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// connections lists the open connections.
+func (n *Node) connections() []*conn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	conns := make([]*conn, 0, len(n.conns))
+	for c := range n.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package node
+
+import (
+	"net"
+	"time"
+)
+
+// setAckTimeout does nothing: the write timeout of a connection bounds the same
+// there, later.
+func setAckTimeout(*net.TCPConn, time.Duration) {}
