@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// config answers peal config check and peal config print.
+func config(_ context.Context, c *call) error {
+	if len(c.args) == 0 || (c.args[0] != "check" && c.args[0] != "print") {
+		if slices.ContainsFunc(c.args, func(a string) bool { return a == "-h" || a == "--help" }) {
+			return c.parse(c.flags(), []string{"--help"})
+		}
+		return usagef("say peal config check or peal config print")
+	}
+	s, err := c.load(serveDefaults, c.args[1:])
+	if err != nil {
+		return err
+	}
+	if c.args[0] == "print" {
+		return s.print(c.stdout)
+	}
+	if err := s.placed(); err != nil {
+		return err
+	}
+	if _, err := s.readRealms(); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.stdout, "the configuration is good")
+	return nil
+}
+
+// print writes the settings as a configuration file, without secrets.
+func (s *settings) print(w io.Writer) error {
+	var doc yaml.Node
+	doc.Kind = yaml.MappingNode
+	for _, x := range s.registered {
+		if x.flagOnly {
+			continue
+		}
+		v := x.value.String()
+		if x.name == "nats" {
+			v = masked(v)
+		}
+		key := &yaml.Node{Kind: yaml.ScalarNode, Value: x.name, HeadComment: strings.ReplaceAll(x.help, "`", "")}
+		value := &yaml.Node{Kind: yaml.ScalarNode, Value: v}
+		if _, isString := x.value.(*stringValue); isString {
+			value.Style = yaml.DoubleQuotedStyle
+		}
+		doc.Content = append(doc.Content, key, value)
+	}
+	out, err := yaml.Marshal(&doc)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(out)
+	return err
+}
+
+// masked hides the passwords and tokens of NATS URLs.
+func masked(urls string) string {
+	all := strings.Split(urls, ",")
+	for i, s := range all {
+		u, err := url.Parse(s)
+		switch {
+		case err != nil && strings.Contains(s, "@"):
+			all[i] = "masked"
+		case err == nil && u.User != nil:
+			u.User = url.User("masked")
+			all[i] = u.String()
+		}
+	}
+	return strings.Join(all, ",")
+}

@@ -1,0 +1,166 @@
+// Command peal delivers ticket notifications to browsers and apps over
+// Server-Sent Events. Run it without arguments for its commands.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	// The roots of trust for images that bring none of their own.
+	_ "golang.org/x/crypto/x509roots/fallback"
+)
+
+// version is set when a release is built.
+var version = "dev"
+
+// command is one of the words after peal.
+type command struct {
+	name    string
+	usage   string // what follows the name
+	summary string
+	run     func(ctx context.Context, c *call) error
+}
+
+func commands() []command {
+	return []command{
+		{"dev", "[flags]", "run everything in one process: embedded JetStream, an issuer of tokens, a demo page", dev},
+		{"serve", "--realms FILE (--nats URL | --data DIR) [flags]", "run a node", serve},
+		{"publish", "--to USER [--to USER]… --type TYPE [flags]", "publish a notification", publish},
+		{"tail", "--user USER [flags]", "follow a user's notifications", tail},
+		{"token", "--user USER [flags]", "print a token of the issuer that dev runs", token},
+		{"config", "check|print [flags]", "check the configuration, or print what is in force", config},
+		{"version", "", "print the version", printVersion},
+	}
+}
+
+// call is one run of a command.
+type call struct {
+	command
+	args   []string
+	getenv func(string) string
+	stdout io.Writer
+	stderr io.Writer
+	again  context.Context // ends with the second signal to stop
+}
+
+// usageError is a mistake of whoever typed the command: exit status 2.
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+func main() {
+	ctx, again, stop := untilSignals()
+	defer stop()
+	os.Exit(run(ctx, again, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// untilSignals returns a context that ends with the first SIGINT or SIGTERM,
+// and one that ends with the second.
+func untilSignals() (first, second context.Context, stop func()) {
+	first, cancelFirst := context.WithCancel(context.Background())
+	second, cancelSecond := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		for _, cancel := range []context.CancelFunc{cancelFirst, cancelSecond} {
+			select {
+			case <-signals:
+				cancel()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return first, second, func() {
+		signal.Stop(signals)
+		close(done)
+		cancelFirst()
+		cancelSecond()
+	}
+}
+
+// run runs the command that args name and returns the exit status.
+func run(ctx, again context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		help(stderr)
+		return 2
+	}
+	if args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
+		help(stdout)
+		return 0
+	}
+	for _, c := range commands() {
+		if c.name != args[0] {
+			continue
+		}
+		err := c.run(ctx, &call{command: c, args: args[1:], getenv: getenv, stdout: stdout, stderr: stderr, again: again})
+		return status(stderr, c.name, err)
+	}
+	return status(stderr, "", usagef("there is no command %q: run peal help for the list", args[0]))
+}
+
+// status tells of an error in one line and returns the exit status.
+func status(stderr io.Writer, name string, err error) int {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	prefix := strings.TrimSpace("peal " + name)
+	fmt.Fprintf(stderr, "%s: %s\n", prefix, strings.ReplaceAll(err.Error(), "\n", "; "))
+	var usage usageError
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return 1
+}
+
+func help(w io.Writer) {
+	fmt.Fprint(w, "peal tells people in real time what happened to their tickets.\n\nusage: peal COMMAND [flags]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-8s  %s\n", c.name, c.summary)
+	}
+	fmt.Fprint(w, "\nEvery command has --help.\n")
+}
+
+// flags makes the flag set of the command.
+func (c *call) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // errors are told once, by status
+	return fs
+}
+
+// parse reads the flags; nothing may follow them. On --help it prints the
+// flags and returns flag.ErrHelp.
+func (c *call) parse(fs *flag.FlagSet, args []string) error {
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(c.stdout, "usage: peal %s %s\n\n%s\n\n", c.name, c.usage, c.summary)
+		fs.SetOutput(c.stdout)
+		fs.PrintDefaults()
+		return err
+	}
+	if err != nil {
+		return usagef("%v: see peal %s --help", err, c.name)
+	}
+	if fs.NArg() > 0 {
+		return usagef("unexpected argument %q: see peal %s --help", fs.Arg(0), c.name)
+	}
+	return nil
+}
+
+func printVersion(_ context.Context, c *call) error {
+	if err := c.parse(c.flags(), c.args); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.stdout, version)
+	return nil
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pealhq/peal/bus/bustest"
+)
+
+// TestMain is the binary too: a test that needs a process of its own to kill
+// runs itself with this variable set.
+func TestMain(m *testing.M) {
+	if os.Getenv("PEAL_TEST_AS_BINARY") != "" {
+		main()
+		return
+	}
+	bustest.Main(m)
+}
+
+// result is what a command has printed, and its exit status.
+type result struct {
+	status         int
+	stdout, stderr string
+}
+
+// do runs a command that ends by itself, in this process.
+func do(t *testing.T, env map[string]string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var out, errs bytes.Buffer
+	status := run(ctx, ctx, args, func(name string) string { return env[name] }, &out, &errs)
+	return result{status, out.String(), errs.String()}
+}
+
+// process is a command that runs until it is stopped.
+type process struct {
+	cmd   *exec.Cmd
+	out   *bufio.Reader
+	log   *bytes.Buffer
+	ready ready
+}
+
+// start runs a command in a process of its own.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(os.Args[0], args...), log: new(bytes.Buffer)}
+	p.cmd.Env = append(os.Environ(), "PEAL_TEST_AS_BINARY=1")
+	p.cmd.Stderr = p.log
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.out = bufio.NewReader(out)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.stop(os.Kill) })
+	return p
+}
+
+// startReady runs dev or serve and reads its ready line.
+func startReady(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := start(t, append(args, "--ready-json")...)
+	line, err := p.out.ReadString('\n')
+	if err == nil {
+		err = json.Unmarshal([]byte(line), &p.ready)
+	}
+	if err != nil {
+		p.stop(os.Kill)
+		t.Fatalf("no ready line from %v: %v\n%s", args, err, p.log)
+	}
+	return p
+}
+
+// stop sends a signal and waits for the end. It returns the exit status, -1
+// after a signal that killed.
+func (p *process) stop(s os.Signal) int {
+	if p.cmd.ProcessState == nil {
+		p.cmd.Process.Signal(s)
+		io.Copy(io.Discard, p.out)
+		p.cmd.Wait()
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func TestUsage(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		name = dir + "/" + name
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	unknown := write("unknown.yaml", "listen: :1\n\nhartbeat: 3s\n")
+	twice := write("twice.yaml", "listen: :1\nlisten: :2\n")
+	wrong := write("wrong.yaml", "heartbeat: often\n")
+	nested := write("nested.yaml", "action-hosts:\n  a: b\n")
+	realms := write("realms.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    surprise: 1\n")
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		status int
+		want   []string // in the one line on standard error
+	}{
+		{"no command", nil, 2, []string{"usage"}},
+		{"unknown command", []string{"bark"}, 2, []string{"bark", "peal help"}},
+		{"unknown flag", []string{"dev", "--bark"}, 2, []string{"bark", "--help"}},
+		{"argument too many", []string{"version", "now"}, 2, []string{"now"}},
+		{"serve without a place", []string{"serve"}, 2, []string{"--nats", "--data"}},
+		{"serve with two places", []string{"serve", "--nats", "nats://a", "--data", dir}, 2, []string{"--nats", "--data", "exclude"}},
+		{"serve without realms", []string{"serve", "--data", dir}, 2, []string{"--realms"}},
+		{"serve with realms that are not there", []string{"serve", "--data", dir, "--realms", dir + "/no"}, 2, []string{"--realms", "no such file"}},
+		{"serve with bad realms", []string{"serve", "--data", dir, "--realms", realms}, 1, []string{"realms.yaml:4", "surprise"}},
+		{"dev with realms", []string{"dev", "--realms", realms}, 2, []string{"--realms", "peal serve"}},
+		{"unknown setting", []string{"dev", "--config", unknown}, 1, []string{"unknown.yaml:3", "hartbeat"}},
+		{"setting given twice", []string{"dev", "--config", twice}, 1, []string{"twice.yaml:2", "listen", "twice"}},
+		{"setting of the wrong type", []string{"dev", "--config", wrong}, 1, []string{"wrong.yaml:1", "heartbeat", "duration"}},
+		{"mapping for a list", []string{"dev", "--config", nested}, 1, []string{"nested.yaml:1", "action-hosts"}},
+		{"configuration that is not there", []string{"dev", "--config", dir + "/no"}, 2, []string{"--config", "no such file"}},
+		{"heartbeat too short", []string{"dev", "--heartbeat", "1ms"}, 2, []string{"--heartbeat", "1s"}},
+		{"negative drain window", []string{"dev", "--drain-window", "-1s"}, 2, []string{"drain-window", "duration"}},
+		{"bad region", []string{"dev", "--region", "EU-1"}, 2, []string{"--region"}},
+		{"bad log format", []string{"dev", "--log-format", "xml"}, 2, []string{"--log-format"}},
+		{"certificate without key", []string{"dev", "--tls-cert", "x"}, 2, []string{"--tls-key"}},
+		{"publish to nobody", []string{"publish"}, 2, []string{"--to"}},
+		{"publish of no type", []string{"publish", "--to", "jane", "--type", "party"}, 2, []string{"--type", "mention"}},
+		{"publish without dev", []string{"publish", "--to", "jane", "--data", dir}, 1, []string{"peal dev", "--url"}},
+		{"publish without a token", []string{"publish", "--to", "jane", "--url", "http://localhost:1"}, 2, []string{"--token", "PEAL_TOKEN"}},
+		{"publish to a service that is not there", []string{"publish", "--to", "jane", "--url", "http://localhost:1", "--token", "x"}, 1, []string{"running"}},
+		{"tail of nobody", []string{"tail"}, 2, []string{"--user"}},
+		{"token for nobody", []string{"token"}, 2, []string{"--user"}},
+		{"token of no tenant", []string{"token", "--user", "jane", "--tenant", "x"}, 2, []string{"tenant", "UUID"}},
+		{"token without dev", []string{"token", "--user", "jane", "--data", dir}, 1, []string{"peal dev"}},
+		{"config of nothing", []string{"config"}, 2, []string{"check", "print"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := do(t, nil, tt.args...)
+			if got.status != tt.status {
+				t.Errorf("exit status %d, want %d", got.status, tt.status)
+			}
+			if got.stdout != "" {
+				t.Errorf("standard output %q, want none", got.stdout)
+			}
+			if tt.args != nil && strings.Count(got.stderr, "\n") != 1 {
+				t.Errorf("standard error %q, want one line", got.stderr)
+			}
+			for _, w := range tt.want {
+				if !strings.Contains(got.stderr, w) {
+					t.Errorf("standard error %q does not say %q", got.stderr, w)
+				}
+			}
+		})
+	}
+}
+
+func TestEveryCommandHasHelp(t *testing.T) {
+	for _, c := range commands() {
+		got := do(t, nil, c.name, "--help")
+		if got.status != 0 || got.stderr != "" || !strings.Contains(got.stdout, "usage: peal "+c.name) {
+			t.Errorf("peal %s --help: %+v", c.name, got)
+		}
+	}
+	if got := do(t, nil, "help"); got.status != 0 || !strings.Contains(got.stdout, "publish") {
+		t.Errorf("peal help: %+v", got)
+	}
+}
+
+// The file, then the environment, then the flags: the later wins.
+func TestConfigPrecedence(t *testing.T) {
+	file := t.TempDir() + "/peal.yaml"
+	content := "heartbeat: 11s\nregion: filed\nadmin: 127.0.0.1:1\naction-hosts: [a.example, b.example]\nnats: nats://user:secret@one:4222,nats://two:4222\n"
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"PEAL_HEARTBEAT": "12s", "PEAL_REGION": "env", "PEAL_READY_JSON": "nonsense"}
+	got := do(t, env, "config", "print", "--config", file, "--heartbeat", "13s")
+	if got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	for _, want := range []string{
+		`heartbeat: 13s`, `region: "env"`, `admin: "127.0.0.1:1"`, `action-hosts: "a.example,b.example"`, `listen: ":8080"`, `nats://masked@one:4222,nats://two:4222`,
+	} {
+		if !strings.Contains(got.stdout, want) {
+			t.Errorf("no %s in:\n%s", want, got.stdout)
+		}
+	}
+	if strings.Contains(got.stdout, "secret") {
+		t.Errorf("the password is told:\n%s", got.stdout)
+	}
+
+	// What is printed is a configuration file.
+	if err := os.WriteFile(file, []byte(got.stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again := do(t, nil, "config", "print", "--config", file); again != got {
+		t.Errorf("read again:\n%s%s\nwant:\n%s", again.stdout, again.stderr, got.stdout)
+	}
+}

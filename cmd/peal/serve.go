@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+var serveDefaults = defaults{drainDelay: 5 * time.Second, drainWindow: 30 * time.Second}
+
+// serve answers peal serve.
+func serve(ctx context.Context, c *call) error {
+	settings, err := c.load(serveDefaults, c.args)
+	if err != nil {
+		return err
+	}
+	if err := settings.placed(); err != nil {
+		return err
+	}
+	realms, err := settings.readRealms()
+	if err != nil {
+		return err
+	}
+	s := &service{settings: settings, log: settings.logger(c.stderr)}
+	defer s.close()
+	if err := s.listen(); err != nil {
+		return err
+	}
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	if err := s.authorize(realms, nil); err != nil {
+		return err
+	}
+	return s.run(ctx, c.again, func(ctx context.Context) error {
+		s.awaitKeys(ctx)
+		r, err := s.ready()
+		if err != nil {
+			return err
+		}
+		s.log.Info("ready", "url", r.URL, "admin", r.Admin, "version", version)
+		if settings.readyJSON {
+			return printJSON(c.stdout, r)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/embedded"
+	"github.com/pealhq/peal/node"
+)
+
+// service is one node with all it stands on.
+type service struct {
+	settings *settings
+	log      *slog.Logger
+
+	listeners node.Listeners
+	server    *embedded.Server // nil with a NATS cluster
+	bus       *bus.Bus
+	verifier  *auth.Verifier
+	node      *node.Node
+}
+
+// ready is what --ready-json prints and dev.json holds.
+type ready struct {
+	URL     string `json:"url"`
+	Admin   string `json:"admin"`
+	NATS    string `json:"nats"`
+	Data    string `json:"data"`
+	Version string `json:"version"`
+}
+
+// listen opens both ports, so that the addresses are known before anything
+// else is.
+func (s *service) listen() (err error) {
+	if s.listeners.Public, err = net.Listen("tcp", s.settings.listen); err != nil {
+		return fmt.Errorf("%w: choose another port with --listen", err)
+	}
+	if s.listeners.Admin, err = net.Listen("tcp", s.settings.admin); err != nil {
+		return fmt.Errorf("%w: choose another port with --admin", err)
+	}
+	if s.settings.tlsCert == "" {
+		return nil
+	}
+	cert, err := tls.LoadX509KeyPair(s.settings.tlsCert, s.settings.tlsKey)
+	if err != nil {
+		return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	s.listeners.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// connect starts the embedded JetStream, if there is no cluster, and opens the
+// bus.
+func (s *service) connect(ctx context.Context) (err error) {
+	cfg := s.settings.busConfig(s.log)
+	if s.settings.nats == "" {
+		s.server, err = embedded.Start(embedded.Config{Dir: s.settings.data, Listen: s.settings.natsListen, Logger: s.log})
+		if err != nil {
+			return err
+		}
+		cfg.Server, cfg.Store = s.server, s.server.Store()
+	}
+	s.bus, err = bus.Open(ctx, cfg)
+	return err
+}
+
+// authorize makes the node, which answers for who cfg knows.
+func (s *service) authorize(cfg auth.Config, mount map[string]http.Handler) error {
+	directory, err := auth.NewDirectory(cfg)
+	if err != nil {
+		return err
+	}
+	if s.verifier, err = auth.Open(cfg, auth.Options{Logger: s.log}); err != nil {
+		return err
+	}
+	nodeConfig := s.settings.nodeConfig(s.log)
+	nodeConfig.Mount = mount
+	s.node = node.New(nodeConfig, s.verifier, directory, s.bus)
+	return nil
+}
+
+// ready describes the running service.
+func (s *service) ready() (ready, error) {
+	r := ready{URL: s.url(), Admin: "http://" + dialable(s.listeners.Admin.Addr()), Version: version}
+	if s.server == nil {
+		r.NATS = masked(s.settings.nats)
+		return r, nil
+	}
+	r.NATS = s.server.URL()
+	data, err := filepath.Abs(s.settings.data)
+	r.Data = data
+	return r, err
+}
+
+func (s *service) url() string {
+	scheme := "http://"
+	if s.listeners.TLS != nil {
+		scheme = "https://"
+	}
+	return scheme + dialable(s.listeners.Public.Addr())
+}
+
+// dialable is the address by which this machine reaches a listener.
+func dialable(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return a.String()
+	}
+	host := tcp.IP.String()
+	if tcp.IP.IsUnspecified() || host == "127.0.0.1" {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, fmt.Sprint(tcp.Port))
+}
+
+// run serves until ctx ends and then drains; again cuts that short. onReady is
+// called once the node answers.
+func (s *service) run(ctx, again context.Context, onReady func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	served := make(chan error, 1)
+	go func() { served <- s.node.Serve(ctx, again, s.listeners) }()
+
+	if err := onReady(ctx); err != nil && ctx.Err() == nil {
+		cancel(err)
+	}
+	select {
+	case err := <-served:
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+			return cause
+		}
+		return err
+	case <-s.bus.Closed():
+		cancel(errBusClosed)
+		<-served
+		return errBusClosed
+	}
+}
+
+var errBusClosed = errors.New("the connection to NATS was closed for good: see the log; start again")
+
+// close ends what is left, from the outside in.
+func (s *service) close() {
+	for _, l := range []net.Listener{s.listeners.Public, s.listeners.Admin} {
+		if l != nil {
+			l.Close()
+		}
+	}
+	if s.verifier != nil {
+		s.verifier.Close()
+	}
+	if s.bus != nil {
+		s.bus.Close()
+	}
+	if s.server != nil {
+		s.server.Close()
+	}
+}
+
+// keysPatience is how long the first ready line waits for the realms' keys.
+const keysPatience = 10 * time.Second
+
+// awaitKeys waits for keys, but not for ever: realms whose issuer is down are
+// answered with 503, the others work.
+func (s *service) awaitKeys(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, keysPatience)
+	defer cancel()
+	if err := s.verifier.WaitKeys(ctx); err != nil {
+		s.log.Warn("not every realm has keys", "err", err)
+	}
+}
+
+func printJSON(w io.Writer, v any) error {
+	return json.NewEncoder(w).Encode(v)
+}

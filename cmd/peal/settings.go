@@ -1,0 +1,80 @@
+package main
+
+import (
+	"cmp"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/node"
+)
+
+// placed wants to be told where JetStream is: replicas of a node without a
+// common one would be islands.
+func (s *settings) placed() error {
+	if s.nats == "" && s.data == "" {
+		return usagef("say where notifications are kept: --nats URL for a NATS cluster, or --data DIR for an embedded JetStream on that disk")
+	}
+	if s.nats != "" && s.data != "" && s.set["data"] {
+		return usagef("--nats and --data exclude each other: keep the one that holds the notifications")
+	}
+	return nil
+}
+
+func (s *settings) readRealms() (auth.Config, error) {
+	if s.realms == "" {
+		return auth.Config{}, usagef("--realms FILE is required: it says who issues tokens; peal dev --print-realms shows one")
+	}
+	data, err := os.ReadFile(s.realms)
+	if err != nil {
+		return auth.Config{}, usagef("--realms: %v", err)
+	}
+	return auth.Parse(s.realms, data)
+}
+
+func (s *settings) logger(w io.Writer) *slog.Logger {
+	if s.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+func (s *settings) busConfig(log *slog.Logger) bus.Config {
+	cfg := bus.Config{
+		Credentials: s.natsCreds,
+		Region:      bus.Region(s.region),
+		Partitions:  s.partitions,
+		Replicas:    s.replicas,
+		Retain:      s.retain,
+		PerInbox:    s.perInbox,
+		Logger:      log,
+	}
+	if s.nats != "" {
+		cfg.URLs = strings.Split(s.nats, ",")
+	}
+	return cfg
+}
+
+// orOff makes 0 "not at all", which for the packages is negative.
+func orOff(d time.Duration) time.Duration {
+	return cmp.Or(d, -1)
+}
+
+func (s *settings) nodeConfig(log *slog.Logger) node.Config {
+	cfg := node.Config{
+		MaxPerUser:  cmp.Or(s.maxPerUser, -1),
+		Heartbeat:   s.heartbeat,
+		DrainDelay:  orOff(s.drainDelay),
+		DrainWindow: orOff(s.drainWindow),
+		Version:     version,
+		Logger:      log,
+	}
+	if s.actionHosts != "" {
+		cfg.ActionHosts = strings.Split(strings.ToLower(s.actionHosts), ",")
+	}
+	return cfg
+}

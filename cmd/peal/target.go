@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/node"
+	"github.com/pealhq/peal/sse"
+)
+
+// target is which service a client command talks to, and as whom: a running
+// peal dev that its data directory tells of, or any service by --url and
+// --token.
+type target struct {
+	data, url, token string
+	realm, tenant    string
+	user             string   // for dev
+	roles            []string // for dev
+	getenv           func(string) string
+}
+
+func (c *call) target(fs *flag.FlagSet) *target {
+	t := &target{getenv: c.getenv}
+	fs.StringVar(&t.data, "data", devData, "data `DIR` of a running peal dev")
+	fs.StringVar(&t.url, "url", "", "`URL` of the service, if it is not peal dev")
+	fs.StringVar(&t.token, "token", "", "bearer `TOKEN`, if it is not peal dev; better in the environment as PEAL_TOKEN")
+	fs.StringVar(&t.realm, "realm", realmAcme, "`REALM` of the token")
+	fs.StringVar(&t.tenant, "tenant", string(tenantAcme), "`TENANT` to speak for")
+	return t
+}
+
+// resolve finds the address, and a way to get tokens.
+func (t *target) resolve() (header func(context.Context) (http.Header, error), err error) {
+	given := t.token
+	if given == "" {
+		given = t.getenv("PEAL_TOKEN")
+	}
+	if t.url != "" {
+		if given == "" {
+			return nil, usagef("--url needs a token: --token TOKEN, or PEAL_TOKEN in the environment")
+		}
+		t.url = strings.TrimSuffix(t.url, "/")
+		return t.fixed(given), nil
+	}
+	running, err := readDevJSON(t.data)
+	if err != nil {
+		return nil, err
+	}
+	t.url = running.URL
+	if given != "" {
+		return t.fixed(given), nil
+	}
+	return t.minted, nil
+}
+
+func (t *target) fixed(token string) func(context.Context) (http.Header, error) {
+	return func(context.Context) (http.Header, error) { return t.header(token), nil }
+}
+
+// minted makes a fresh token of the running dev. It asks where dev is each
+// time, for it may have been started anew on another port.
+func (t *target) minted(context.Context) (http.Header, error) {
+	running, err := readDevJSON(t.data)
+	if err != nil {
+		return nil, err
+	}
+	tenant, err := peal.ParseTenant(t.tenant)
+	if err != nil {
+		return nil, usagef("--%v", err)
+	}
+	tokens, err := openIssuer(t.data, running.URL)
+	if err != nil {
+		return nil, err
+	}
+	token, err := mint(tokens, t.realm, t.user, tenant, time.Hour, "", t.roles)
+	if err != nil {
+		return nil, err
+	}
+	return t.header(token), nil
+}
+
+func (t *target) header(token string) http.Header {
+	return http.Header{
+		"Authorization": {"Bearer " + token},
+		"Realmname":     {t.realm},
+		"X-Tenantid":    {t.tenant},
+	}
+}
+
+// requestTimeout bounds one call of the API by a client command.
+const requestTimeout = 30 * time.Second
+
+// post calls the API and reads the answer into v.
+func (t *target) post(ctx context.Context, header http.Header, path string, body, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url+node.Base+path, bytes.NewReader(b))
+	if err != nil {
+		return usagef("--url: %v", err)
+	}
+	req.Header = header.Clone()
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w: is the service running there?", err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		refused := &sse.StatusError{Code: resp.StatusCode}
+		json.Unmarshal(answer, &refused.Problem) // an answer without a problem has none to tell
+		return refused
+	}
+	return json.Unmarshal(answer, v)
+}
