@@ -1,0 +1,101 @@
+# Everything here needs Go, make and git; `race` a C compiler too, and `image`
+# a builder (it says which). Nothing else is installed or assumed.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+
+# Pinned, so that the same tree gives the same verdict everywhere.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+# Where the vulnerability database is; empty means where govulncheck looks.
+VULNDB ?=
+
+# How long each fuzz target runs.
+FUZZTIME ?= 30s
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BIN     ?= bin/peal
+IMAGE   ?= ghcr.io/pealhq/peal
+TAG     ?= $(VERSION)
+
+.PHONY: help
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: dev
+dev: build ## run all of peal in one process: ARGS='--listen 127.0.0.1:9090'
+	@exec $(BIN) dev $(ARGS)
+
+.PHONY: test
+test: ## run all tests
+	go test ./...
+
+.PHONY: race
+race: ## run all tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race ./...
+
+# One "package target" line for each fuzz target of the tree.
+fuzz_list = go test -list '^Fuzz' ./... | \
+	awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }'
+
+.PHONY: fuzz-list
+fuzz-list: ## list the fuzz targets
+	@set -o pipefail; $(fuzz_list)
+
+# go test takes one target at a time. Before Go 1.27 it may report the end of
+# -fuzztime itself as a failure (https://go.dev/issue/75804): no input, only a
+# bare "context deadline exceeded". Then the target's stored inputs decide.
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME (30s) each
+	@set -euo pipefail; \
+	list=$$($(fuzz_list)); \
+	[[ -n $$list ]] || { echo "fuzz: no targets found" >&2; exit 1; }; \
+	out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
+	while read -r pkg name; do \
+		echo "fuzz: $$pkg $$name, $(FUZZTIME)"; \
+		if go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null 2>&1 | tee "$$out"; then continue; fi; \
+		grep -qx '    context deadline exceeded' "$$out" && ! grep -Eq 'Failing input|panic:|fatal error:' "$$out" \
+			|| { echo "fuzz: $$name found something" >&2; exit 1; }; \
+		echo "fuzz: $$name only met the end of its time (go.dev/issue/75804); its stored inputs again:"; \
+		go test -count 1 -run "^$$name\$$" "$$pkg" </dev/null; \
+	done <<<"$$list"
+
+.PHONY: lint
+lint: ## check formatting, vet, staticcheck and the module files
+	@files=$$(gofmt -l .); [[ -z $$files ]] || { echo "lint: not formatted (gofmt -w):" $$files >&2; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go mod tidy -diff
+	go mod verify
+
+# Exit status 3 is a finding. Without its database govulncheck knows nothing,
+# which is said and is no failure: a machine without that host can still build.
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in what is called
+	@set -euo pipefail; \
+	GOBIN=$(CURDIR)/bin/tools go install $(GOVULNCHECK); \
+	err=$$(mktemp); trap 'rm -f "$$err"' EXIT; \
+	status=0; bin/tools/govulncheck $(if $(VULNDB),-db $(VULNDB)) ./... 2>"$$err" || status=$$?; \
+	cat "$$err" >&2; \
+	if [[ $$status == 1 ]] && grep -q 'fetching vulnerabilities' "$$err"; then \
+		echo "vuln: NOT CHECKED: the vulnerability database cannot be reached from here"; \
+	else \
+		exit $$status; \
+	fi
+
+.PHONY: build
+build: ## build the static binary bin/peal
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/peal
+
+# The image is for Linux whatever this machine is; GOARCH=arm64 crosses.
+.PHONY: image
+image: ## build the container image: IMAGE=… TAG=… [GOARCH=…]
+	@deploy/image.sh builder >/dev/null
+	@mkdir -p dist/image/data
+	@GOOS=linux $(MAKE) --no-print-directory build BIN=dist/image/peal
+	@chmod 0755 dist/image dist/image/data dist/image/peal # whatever the umask
+	deploy/image.sh build $(IMAGE):$(TAG) $(VERSION)
+
+.PHONY: image-check
+image-check: ## run the image that was built, as its own user
+	deploy/image.sh check $(IMAGE):$(TAG) $(VERSION)
