@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -217,98 +216,6 @@ func checkActionURL(s string, hosts []string) error {
 		return bad
 	}
 	return nil
-}
-
-// Metadata is what a type of notification says beside its text: strings by
-// key. Six keys are peal's own, up to MaxExtraMetadata more are the
-// publisher's. Its JSON has the known keys first, in the order of
-// metadataKeys, then the others sorted.
-type Metadata map[string]string
-
-// metadataKeys are the keys that peal knows.
-var metadataKeys = []string{"previousStatus", "newStatus", "slaType", "slaTarget", "commentId", "approvalId"}
-
-// MarshalJSON implements json.Marshaler.
-func (m Metadata) MarshalJSON() ([]byte, error) {
-	var keys []string
-	for _, k := range metadataKeys {
-		if _, ok := m[k]; ok {
-			keys = append(keys, k)
-		}
-	}
-	keys = append(keys, m.extra()...)
-
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, k := range keys {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.Write(encode(k))
-		b.WriteByte(':')
-		b.Write(encode(m[k]))
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
-}
-
-// extra returns the publisher's keys, sorted.
-func (m Metadata) extra() []string {
-	return slices.DeleteFunc(slices.Sorted(maps.Keys(m)), func(k string) bool {
-		return slices.Contains(metadataKeys, k)
-	})
-}
-
-func (m Metadata) validate() error {
-	if len(m.extra()) > MaxExtraMetadata {
-		return Invalid("metadata", "must have at most 16 keys beside "+strings.Join(metadataKeys, " "))
-	}
-	for k, v := range m {
-		if err := checkID("metadata", k); err != nil {
-			return err
-		}
-		if err := checkText("metadata", v); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Timestamp is a moment in UTC with milliseconds, in JSON
-// "2025-07-10T12:35:00.000Z". It reads any RFC 3339 time.
-type Timestamp struct{ time.Time }
-
-const timestampLayout = "2006-01-02T15:04:05.000Z"
-
-// NewTimestamp cuts t to a Timestamp.
-func NewTimestamp(t time.Time) Timestamp { return Timestamp{t.UTC().Truncate(time.Millisecond)} }
-
-// String returns t as it is in JSON.
-func (t Timestamp) String() string { return t.UTC().Format(timestampLayout) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (t Timestamp) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
-
-// MarshalJSON implements json.Marshaler.
-func (t Timestamp) MarshalJSON() ([]byte, error) { return encode(t.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (t *Timestamp) UnmarshalText(b []byte) error {
-	v, err := time.Parse(time.RFC3339, string(b))
-	if err != nil || v.UTC().Year() < 1 || v.UTC().Year() > 9999 {
-		return Invalid("timestamp", "must be an RFC 3339 time")
-	}
-	*t = NewTimestamp(v)
-	return nil
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *Timestamp) UnmarshalJSON(b []byte) error {
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return Invalid("timestamp", "must be an RFC 3339 time")
-	}
-	return t.UnmarshalText([]byte(s))
 }
 
 // encode is JSON without HTML escapes and without the newline of an Encoder.

@@ -112,7 +112,7 @@ func TestSlowClientDelaysNobodyAndLosesNothing(t *testing.T) {
 			other, device := s.connect(s.user("acme", acme, "other")), s.connect(s.jane())
 			other.greeting()
 			device.greeting()
-			read := func() *sse.Reader { return nil }
+			var read func() *sse.Reader
 			if proto == "H2C" {
 				slow := s.connectBy(s.narrow(), s.jane())
 				read = func() *sse.Reader { return slow.events }

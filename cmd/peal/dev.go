@@ -47,10 +47,7 @@ func dev(ctx context.Context, c *call) error {
 	}
 	s := &service{settings: settings, log: settings.logger(c.stderr)}
 	defer s.close()
-	if err := s.listen(); err != nil {
-		return err
-	}
-	if err := s.connect(ctx); err != nil {
+	if err := s.open(ctx); err != nil {
 		return err
 	}
 	tokens, err := openIssuer(settings.data, s.url())

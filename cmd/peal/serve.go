@@ -22,10 +22,7 @@ func serve(ctx context.Context, c *call) error {
 	}
 	s := &service{settings: settings, log: settings.logger(c.stderr)}
 	defer s.close()
-	if err := s.listen(); err != nil {
-		return err
-	}
-	if err := s.connect(ctx); err != nil {
+	if err := s.open(ctx); err != nil {
 		return err
 	}
 	if err := s.authorize(realms, nil); err != nil {

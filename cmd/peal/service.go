@@ -40,8 +40,15 @@ type ready struct {
 	Version string `json:"version"`
 }
 
-// listen opens both ports, so that the addresses are known before anything
-// else is.
+// open opens both ports, so that the addresses are known before anything else
+// is, and the bus.
+func (s *service) open(ctx context.Context) error {
+	if err := s.listen(); err != nil {
+		return err
+	}
+	return s.connect(ctx)
+}
+
 func (s *service) listen() (err error) {
 	if s.listeners.Public, err = net.Listen("tcp", s.settings.listen); err != nil {
 		return fmt.Errorf("%w: choose another port with --listen", err)
