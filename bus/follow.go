@@ -138,28 +138,3 @@ func (f *Feed) Close() {
 		f.shard.post(func() { f.shard.detach(f) })
 	}
 }
-
-// Unread returns how many notifications of an inbox are unread up to a cursor,
-// and the version of its read state. What a feed that starts at the cursor
-// delivers adds to the number.
-//
-// Nothing can be marked as read yet: the read state of every inbox is the
-// first one, and all that is stored is unread.
-func (b *Bus) Unread(ctx context.Context, in peal.Inbox, upTo Cursor) (unread uint64, state Cursor, err error) {
-	part, pl := b.partition(in)
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
-	subject := pl.subject("inbox", b.cfg.Region)
-	total, err := part.count(ctx, subject, 1)
-	if err != nil {
-		return 0, Cursor{}, err
-	}
-	var after uint64
-	if total > 0 {
-		if after, err = part.count(ctx, subject, upTo.Seq+1); err != nil {
-			return 0, Cursor{}, err
-		}
-	}
-	// More may have arrived, or left, between the two.
-	return total - min(after, total), Cursor{Epoch: part.state}, nil
-}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -354,5 +355,33 @@ func TestUnreadCountsUpToTheCursor(t *testing.T) {
 	}
 	if got, _, err := b.Unread(t.Context(), inbox("joe"), end); err != nil || got != 0 {
 		t.Errorf("unread of an empty inbox: %d, %v", got, err)
+	}
+}
+
+// What arrives while it is being counted belongs to what follows the cursor.
+func TestUnreadHoldsStillWhileNotificationsArrive(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	for i := 1; i <= 5; i++ {
+		publish(t, b, fmt.Sprintf("n%d", i), jane)
+	}
+	end := follow(t, b, jane, bus.Cursor{}).feed.Start().Cursor
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 6; i <= 200; i++ {
+			publish(t, b, fmt.Sprintf("n%d", i), jane)
+			time.Sleep(2 * time.Millisecond) // a rate of 500/s: more than anybody reads
+		}
+	}()
+	for counting := true; counting; {
+		select {
+		case <-done:
+			counting = false
+		default:
+		}
+		if got, _, err := b.Unread(t.Context(), jane, end); err != nil || got != 5 {
+			t.Fatalf("unread: %d, %v, want 5", got, err)
+		}
 	}
 }
