@@ -176,8 +176,9 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
 	defer cancel()
 	var work sync.WaitGroup
-	work.Go(func() { publishAll(ctx, t, target, total, &acknowledged) })
 	work.Go(func() { reader.follow(ctx, total) })
+	reader.connected.await(ctx, t, 1) // from here on everything is for it
+	work.Go(func() { publishAll(ctx, t, target, total, &acknowledged) })
 
 	for kill := range kills {
 		acknowledged.await(ctx, t, (kill+1)*total/(kills+1))
@@ -238,7 +239,7 @@ func (p *progress) await(ctx context.Context, t *testing.T, n int) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			t.Fatalf("only %d of %d acknowledged", p.n, n)
+			t.Fatalf("only %d of %d", p.n, n)
 		}
 	}
 }
@@ -287,6 +288,7 @@ type client struct {
 	cursor      string
 	received    []string
 	connections int
+	connected   progress
 }
 
 // perConnection is how many notifications the client takes before it goes away:
@@ -339,6 +341,8 @@ func (c *client) connect(ctx context.Context, total int) error {
 			c.cursor = e.ID
 		}
 		switch e.Name {
+		case sse.Connected:
+			c.connected.add()
 		case sse.Gap:
 			c.t.Errorf("gap after %d: %s", len(c.received), e.Data)
 		case sse.Notification:
