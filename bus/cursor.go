@@ -23,8 +23,9 @@ func newEpoch() Epoch {
 }
 
 // Cursor is a place in an inbox: everything up to the stream sequence Seq has
-// been delivered or declared missing. It need not be the sequence of a message
-// of that inbox. It means something only in the stream incarnation Epoch. The
+// been delivered or declared missing. It is the sequence of a message of that
+// inbox, or of the end of the stream if the inbox was empty, or of what is
+// before a gap. It means something only in the stream incarnation Epoch. The
 // zero Cursor is the live end.
 type Cursor struct {
 	Epoch Epoch

@@ -98,14 +98,14 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 // what is stored later is seen live, or found by the tail check.
 func (f *Feed) position(ctx context.Context, after Cursor) error {
 	if after.IsZero() {
-		facts, err := f.part.ask(ctx)
+		end, err := f.part.end(ctx, f.subject)
 		if err != nil {
 			return unavailable("follow inbox", err)
 		}
-		f.start = Start{Cursor: facts.end()}
+		f.start = Start{Cursor: end}
 		return nil
 	}
-	r, err := f.part.replay(ctx, f.subject, after)
+	r, err := f.part.recover(ctx, f.subject, after)
 	if err != nil {
 		return unavailable("follow inbox", err)
 	}
@@ -115,6 +115,23 @@ func (f *Feed) position(ctx context.Context, after Cursor) error {
 		f.start = Start{Cursor: r.gap.Cursor, Gap: true}
 	}
 	return nil
+}
+
+// recover is replay for a cursor that comes from outside: it may be anybody's.
+// An unknown one is answered by the live end.
+func (p *partition) recover(ctx context.Context, subject string, after Cursor) (replay, error) {
+	r, err := p.replay(ctx, subject, after)
+	if err != nil || r.own {
+		return r, err
+	}
+	unknown := r.gap != nil && r.gap.Code == UnknownCursor
+	if !unknown {
+		if unknown, err = p.foreign(ctx, subject, after); err != nil || !unknown {
+			return r, err
+		}
+	}
+	end, err := p.end(ctx, subject)
+	return replay{gap: &Gap{UnknownCursor, end}}, err
 }
 
 // Start returns where the feed begins. It does not change.

@@ -54,6 +54,31 @@ func TestFollowWithoutCursorStartsAtTheLiveEnd(t *testing.T) {
 	}
 }
 
+// A cursor of another inbox must not pass over what is unread in this one: a
+// browser in which another user signs in may still have it.
+func TestFollowKnowsAForeignCursor(t *testing.T) {
+	b := open(t, nil)
+	jane, joe := inbox("jane"), inbox("joe")
+	publish(t, b, "for jane", jane)
+	joes := follow(t, b, joe, bus.Cursor{})
+	publish(t, b, "for joe", joe)
+	joes.wait(1)
+	publish(t, b, "for jane too", jane)
+
+	s := follow(t, b, jane, joes.cursor(0))
+	if start := s.feed.Start(); !start.Gap || start.Recovered {
+		t.Fatalf("start %+v, want a gap", start)
+	}
+	s.wait(1)
+	publish(t, b, "live", jane)
+	if diff := cmp.Diff([]string{"gap UNKNOWN_CURSOR", "live"}, s.wait(2)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+	if again := follow(t, b, jane, s.cursor(0)); !again.feed.Start().Recovered {
+		t.Fatal("the cursor of the gap is not good to resume from")
+	}
+}
+
 // A place in an inbox that was empty then is a place in others' messages.
 func TestFollowResumesAnInboxThatWasEmpty(t *testing.T) {
 	b := open(t, nil)
@@ -252,7 +277,7 @@ func TestGap(t *testing.T) {
 		{"before the first message", at(0), truncated},
 		{"the oldest that is stored", at(21), ids(22, 30)},
 		{"the newest", at(30), nil},
-		{"another inbox's message", at(31), nil},
+		{"another inbox's message", at(31), unknown},
 		{"the future", at(32), unknown},
 		{"the end of time", at(math.MaxUint64), unknown},
 		{"another incarnation", raw("aaaaaaaa-25"), unknown},

@@ -22,6 +22,7 @@ type replay struct {
 	gap      *Gap       // declared before the messages
 	messages []*Message // in order, without a hole
 	more     bool       // there is more to read after the last message
+	own      bool       // the cursor named a message of the inbox
 }
 
 // replay reads what is stored in an inbox after a cursor.
@@ -52,7 +53,7 @@ func (p *partition) replay(ctx context.Context, subject string, after Cursor) (r
 		return replay{}, err
 	}
 	if len(messages) > 0 && messages[0].Cursor == after {
-		return replay{messages: messages[1:], more: pending > 0}, nil
+		return replay{messages: messages[1:], more: pending > 0, own: true}, nil
 	}
 
 	// Asked after the read: what has left the stream since then makes a gap
@@ -65,7 +66,7 @@ func (p *partition) replay(ctx context.Context, subject string, after Cursor) (r
 	if gap != nil && gap.Code == UnknownCursor {
 		return replay{gap: gap}, nil
 	}
-	return replay{gap, messages, pending > 0}, nil
+	return replay{gap: gap, messages: messages, more: pending > 0}, nil
 }
 
 // judge decides whether something is missing between a cursor and the messages
@@ -165,7 +166,39 @@ func (p *partition) fill(ctx context.Context, subject string, after Cursor, targ
 	case whole:
 		return replay{messages: []*Message{m}, more: true}, nil
 	}
-	return replay{judge(f, after, []*Message{m}, max(count, 1)-1), []*Message{m}, true}, nil
+	return replay{gap: judge(f, after, []*Message{m}, max(count, 1)-1), messages: []*Message{m}, more: true}, nil
+}
+
+// end returns the live end of an inbox: its last message, or if it holds none,
+// the end of the stream. What is stored after end was called comes after it.
+//
+// So a cursor names another inbox's message only if its own inbox was empty,
+// which is how foreign tells whose it is.
+func (p *partition) end(ctx context.Context, subject string) (Cursor, error) {
+	f, err := p.ask(ctx) // first: what is stored in between is found by the second
+	if err != nil {
+		return Cursor{}, err
+	}
+	tails, err := p.tails(ctx, []string{subject})
+	if err != nil {
+		return Cursor{}, err
+	}
+	if last, ok := tails[subject]; ok {
+		return Cursor{f.epoch, last}, nil
+	}
+	return f.end(), nil
+}
+
+// foreign reports whether a cursor, that names no message of an inbox, was
+// given out for another: the inbox holds older ones, so it was not empty then.
+// Only the leader can tell, for a replica may not have the message yet.
+func (p *partition) foreign(ctx context.Context, subject string, c Cursor) (bool, error) {
+	first, err := p.fetchFromLeader(ctx, subject, Cursor{c.Epoch, 0})
+	if err != nil || first == nil || first.Cursor.Seq > c.Seq {
+		return false, err
+	}
+	named, err := p.fetchFromLeader(ctx, subject, c)
+	return err == nil && (named == nil || named.Cursor != c), err
 }
 
 // count returns how many messages an inbox holds from a sequence on.
