@@ -176,7 +176,11 @@ func (r *request) idempotencyKey() (string, error) {
 // body reads a JSON body into v, strictly: a name that is unknown, repeated or
 // spelled in another case is an error, and so is a string that is not UTF-8.
 func (r *request) body(w http.ResponseWriter, v any) error {
-	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	kind, ok := r.only("Content-Type")
+	if !ok {
+		return errMediaType
+	}
+	media, params, err := mime.ParseMediaType(kind)
 	if err != nil || media != "application/json" || len(r.Header["Content-Encoding"]) > 0 {
 		return errMediaType
 	}

@@ -63,6 +63,7 @@ func TestMalformedConnectIsRefused(t *testing.T) {
 		rows = append(rows, refusal{p + " in the query", []edit{query("x=1&" + p + "=" + canary)}, 400, "INVALID_REQUEST", strings.ToLower(p)})
 	}
 	rows = append(rows,
+		refusal{"a token under another name", []edit{query("lastEventId=" + s.jane().token)}, 400, "INVALID_REQUEST", "query"},
 		refusal{"durable", []edit{query("durable=bot")}, 400, "INVALID_REQUEST", "durable"},
 		refusal{"malformed query", []edit{query("lastEventId=%zz")}, 400, "INVALID_REQUEST", "query"},
 		refusal{"a body", []edit{body("x")}, 400, "INVALID_REQUEST", "body"},
@@ -133,7 +134,8 @@ func TestMalformedPublicationIsRefused(t *testing.T) {
 		invalid("actionUrl without TLS", "notification.actionUrl", add(`"actionUrl":"http://desk.example.com/1"`)),
 		invalid("actionUrl of another host", "notification.actionUrl", add(`"actionUrl":"https://evil.example/1"`)),
 		invalid("avatar without TLS", "notification.actor.avatar", add(`"actor":{"id":"a","name":"A","avatar":"http://x/a.png"}`)),
-		invalid("metadata of another type", "notification.metadata.a", add(`"metadata":{"a":1}`)),
+		invalid("metadata of another type", "notification.metadata", add(`"metadata":{"a":1}`)),
+		invalid("metadata of nothing", "notification.metadata", add(`"metadata":{"a":null}`)),
 		invalid("too much metadata", "notification.metadata", add(`"metadata":{`+manyKeys(17)+`}`)),
 		invalid("unknown reason", "notification.reasons", add(`"reasons":["boredom"]`)),
 		invalid("too large", "notification", add(`"metadata":{"a":"`+strings.Repeat("x", 16384)+`"}`)),
@@ -147,6 +149,7 @@ func TestMalformedPublicationIsRefused(t *testing.T) {
 		{"no media type", []edit{header("Content-Type")}, 415, "UNSUPPORTED_MEDIA_TYPE", "application/json"},
 		{"form", []edit{header("Content-Type", "application/x-www-form-urlencoded")}, 415, "UNSUPPORTED_MEDIA_TYPE", "application/json"},
 		{"other charset", []edit{header("Content-Type", "application/json; charset=latin1")}, 415, "UNSUPPORTED_MEDIA_TYPE", ""},
+		{"two content types", []edit{header("Content-Type", "application/json", "text/plain")}, 415, "UNSUPPORTED_MEDIA_TYPE", "application/json"},
 		{"content encoding", []edit{header("Content-Encoding", "gzip")}, 415, "UNSUPPORTED_MEDIA_TYPE", "content encoding"},
 		{"no role", []edit{header("realmname", "acme"), header("Authorization", "Bearer "+s.jane().token)}, 403, "FORBIDDEN", ""},
 	}
@@ -331,6 +334,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	for _, path := range []string{
 		"/", "/api", "/metrics", "/debug/pprof/", "/debug/pprof/cmdline", connectPath + "/", strings.ToUpper(connectPath),
 		"/api/v2/ticketing//ticket/sse/notifications", "/x/../livez", "/livez/", "//livez", "/peal.js", "/admin/revoke",
+		"/api/v2/ticketing/ticket%2Fsse%2fnotifications", "/%6civez%2F",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
 			a := s.do(s.request(context.Background(), method, path, jane, ""))

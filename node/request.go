@@ -4,6 +4,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,14 +76,22 @@ func (r *request) query() (url.Values, error) {
 	if err != nil {
 		return nil, peal.Invalid("query", "is malformed")
 	}
-	for _, p := range tokenParameters {
-		for name := range q {
-			if strings.EqualFold(name, p) {
-				return nil, peal.Invalid(p, "a token in the query ends in logs: send it as the header Authorization: Bearer <token>")
-			}
+	const hint = "a token in the query ends in logs: send it in the header Authorization, after the word Bearer"
+	for name, values := range q {
+		if known := strings.ToLower(name); slices.Contains(tokenParameters, known) {
+			return nil, peal.Invalid(known, hint)
+		}
+		if slices.ContainsFunc(values, looksLikeToken) {
+			return nil, peal.Invalid("query", hint)
 		}
 	}
 	return q, nil
+}
+
+// looksLikeToken reports whether s begins like a JWT: with {" in base64, and
+// three segments.
+func looksLikeToken(s string) bool {
+	return strings.HasPrefix(s, "eyJ") && strings.Count(s, ".") == 2
 }
 
 // resumeCursor reads what a client resumes from: the header, else the query.

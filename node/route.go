@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ func (n *Node) Handler() http.Handler {
 	}
 	r.MethodNotAllowed = allowing(refuse(errMethod))
 	r.NotFound = n.mounted(refuse(errNotFound))
-	return r
+	return literal(r, refuse(errNotFound))
 }
 
 // allowing takes OPTIONS, which no route answers, out of what the router says
@@ -67,13 +68,27 @@ func allowing(next http.Handler) http.Handler {
 	})
 }
 
+// literal lets no request through whose path has a slash in disguise: a rule
+// for paths in a proxy before us would see another path than the router.
+func literal(next, refuse http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, raw *http.Request) {
+		if strings.Contains(strings.ToLower(raw.URL.RawPath), "%2f") {
+			refuse.ServeHTTP(w, raw)
+			return
+		}
+		next.ServeHTTP(w, raw)
+	})
+}
+
 // mounted serves what is mounted, by the longest prefix that fits, else what is
-// next.
+// next. What is mounted may redirect from a path with dots or double slashes,
+// so it never sees one.
 func (n *Node) mounted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, raw *http.Request) {
 		best, to := "", next
+		clean := strings.TrimSuffix(raw.URL.Path, "/") == strings.TrimSuffix(path.Clean(raw.URL.Path), "/")
 		for prefix, h := range n.cfg.Mount {
-			if strings.HasPrefix(raw.URL.Path, prefix) && len(prefix) > len(best) {
+			if clean && strings.HasPrefix(raw.URL.Path, prefix) && len(prefix) > len(best) {
 				best, to = prefix, h
 			}
 		}
@@ -82,12 +97,12 @@ func (n *Node) mounted(next http.Handler) http.Handler {
 }
 
 // answer runs one call, and is the one place where an error becomes a status.
-func (n *Node) answer(w http.ResponseWriter, raw *http.Request, path string, run call) {
+func (n *Node) answer(w http.ResponseWriter, raw *http.Request, route string, run call) {
 	if !n.begin() {
 		panic(http.ErrAbortHandler)
 	}
 	defer n.calls.Done()
-	r := &request{Request: raw, route: path, id: uuid.NewString()}
+	r := &request{Request: raw, route: route, id: uuid.NewString()}
 	out := &response{ResponseWriter: w}
 	out.Header().Set("X-Request-Id", r.id)
 	out.Header().Set("X-Content-Type-Options", "nosniff")
