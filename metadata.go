@@ -2,6 +2,7 @@ package peal
 
 import (
 	"bytes"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -38,6 +39,25 @@ func (m Metadata) MarshalJSON() ([]byte, error) {
 	}
 	b.WriteByte('}')
 	return b.Bytes(), nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Every value is a string.
+func (m *Metadata) UnmarshalJSON(b []byte) error {
+	var values map[string]*string
+	if err := json.Unmarshal(b, &values); err != nil {
+		return Invalid("metadata", "must be an object of strings")
+	}
+	*m = nil
+	for k, v := range values {
+		if v == nil {
+			return Invalid("metadata", "must be an object of strings")
+		}
+		if *m == nil {
+			*m = make(Metadata, len(values))
+		}
+		(*m)[k] = *v
+	}
+	return nil
 }
 
 // extra returns the publisher's keys, sorted.

@@ -177,7 +177,7 @@ func (a *Actor) validate() error {
 	if err := checkText("actor.avatar", *a.Avatar); err != nil {
 		return err
 	}
-	if u, err := url.Parse(*a.Avatar); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+	if u, err := url.Parse(*a.Avatar); err != nil || strings.ContainsAny(*a.Avatar, notInURL) || u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return Invalid("actor.avatar", "must be an https URL or null")
 	}
 	return nil
@@ -194,15 +194,18 @@ func checkBounded(field, s string, most int) error {
 	return checkText(field, s)
 }
 
+// notInURL are characters that RFC 3986 has in no URL. A browser takes a
+// backslash for a slash, so "/\evil" would leave the site as "//evil" does; a
+// quote ends an attribute that a careless page puts the URL into.
+const notInURL = "\\\"'<>`{}|^ "
+
 // checkActionURL wants a path of this site or an https URL of a listed host.
-// A browser takes a backslash for a slash, so "/\evil" would leave the site as
-// "//evil" does.
 func checkActionURL(s string, hosts []string) error {
 	bad := Invalid("actionUrl", "must be a path beginning with exactly one /, or an https URL of an allowed host")
 	if err := checkText("actionUrl", s); err != nil {
 		return err
 	}
-	if strings.Contains(s, `\`) || strings.HasPrefix(s, "//") {
+	if strings.ContainsAny(s, notInURL) || strings.HasPrefix(s, "//") {
 		return bad
 	}
 	u, err := url.Parse(s)

@@ -164,6 +164,11 @@ func TestValidate(t *testing.T) {
 		{"path", "", with(func(n *peal.Notification) { n.ActionURL = "/a?b=c#d" })},
 		{"path of two slashes", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = "//evil.example/" })},
 		{"path of a slash and a backslash", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = `/\evil.example` })},
+		{"quote in a path", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = `/a"onclick="b` })},
+		{"space in a path", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = "/a b" })},
+		{"quote in an avatar", "actor.avatar", with(func(n *peal.Notification) {
+			n.Actor = &peal.Actor{ID: "x", Name: "x", Avatar: str(`https://a.example/"onerror=x`)}
+		})},
 		{"relative path", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = "tickets/1" })},
 		{"javascript", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = "javascript:alert(1)" })},
 		{"allowed host", "", with(func(n *peal.Notification) { n.ActionURL = "https://Desk.example/t/1" })},
@@ -220,6 +225,21 @@ func TestMetadataOrder(t *testing.T) {
 	}
 }
 
+func TestMetadataIsOfStrings(t *testing.T) {
+	for _, in := range []string{`{"a":null}`, `{"a":1}`, `{"a":{}}`, `[]`, `"a"`} {
+		var m peal.Metadata
+		if err := json.Unmarshal([]byte(in), &m); !errors.Is(err, peal.ErrInvalid) {
+			t.Errorf("%s: got %v, want it invalid", in, err)
+		}
+	}
+	for _, in := range []string{`{}`, `null`} {
+		m := peal.Metadata{"a": "b"}
+		if err := json.Unmarshal([]byte(in), &m); err != nil || len(m) != 0 {
+			t.Errorf("%s: got %v, %v, want none", in, m, err)
+		}
+	}
+}
+
 func TestTimestampReadsAnyZone(t *testing.T) {
 	for in, want := range map[string]string{
 		`"2025-07-10T12:35:00Z"`:           "2025-07-10T12:35:00.000Z",
@@ -230,7 +250,7 @@ func TestTimestampReadsAnyZone(t *testing.T) {
 			t.Errorf("%s: got %s, %v, want %s", in, ts, err, want)
 		}
 	}
-	for _, in := range []string{`"yesterday"`, `""`, `12`, `"2025-07-10"`, `"0000-01-01T00:00:00+01:00"`} {
+	for _, in := range []string{`"yesterday"`, `""`, `12`, `"2025-07-10"`, `"2025-07-10T1:35:00Z"`, `"2025-07-10T12:35:00,5Z"`, `"2025-07-10t12:35:00z"`, `"0000-01-01T00:00:00+01:00"`} {
 		var ts peal.Timestamp
 		if err := json.Unmarshal([]byte(in), &ts); !errors.Is(err, peal.ErrInvalid) {
 			t.Errorf("%s: got %v, want it invalid", in, err)
