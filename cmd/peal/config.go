@@ -1,17 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
-
-	"github.com/pealhq/peal/bus"
 )
 
 // settings is the effective configuration of dev and serve. Each comes from
@@ -48,6 +48,7 @@ type setting struct {
 	help     string
 	value    flag.Value
 	fileOnly bool // no flag: for what is decided once, not at each start
+	list     bool // may be a list in the file
 	flagOnly bool // not in the file or the environment
 }
 
@@ -71,12 +72,12 @@ func newSettings(d defaults) *settings {
 		{name: "tls-cert", help: "`FILE` with the certificate chain of the public port", value: str(&s.tlsCert, "")},
 		{name: "tls-key", help: "`FILE` with the key of the certificate", value: str(&s.tlsKey, "")},
 		{name: "data", help: "`DIR` for the embedded JetStream", value: str(&s.data, d.data)},
-		{name: "nats", help: "`URL[,URL]` of a NATS cluster, instead of the embedded JetStream", value: str(&s.nats, "")},
+		{name: "nats", help: "`URL[,URL]` of a NATS cluster, instead of the embedded JetStream", value: str(&s.nats, ""), list: true},
 		{name: "nats-creds", help: "`FILE` with NATS credentials", value: str(&s.natsCreds, "")},
 		{name: "nats-listen", help: "`HOST:PORT` on which the embedded NATS takes other clients; without it, none", value: str(&s.natsListen, "")},
 		{name: "realms", help: "realms `FILE`: who issues tokens, for which tenants", value: str(&s.realms, "")},
 		{name: "region", help: "`NAME` of this region", value: str(&s.region, "local")},
-		{name: "max-connections-per-user", help: "open connections of a user on a route, `N`; negative: no bound", value: num(&s.maxPerUser, 5)},
+		{name: "max-connections-per-user", help: "open connections of a user on a route, `N`; 0: no bound", value: num(&s.maxPerUser, 5)},
 		{name: "heartbeat", help: "time between heartbeats, `D`", value: dur(&s.heartbeat, 30*time.Second)},
 		{name: "drain-window", help: "time over which connections are let go when the node ends, `D`", value: dur(&s.drainWindow, d.drainWindow)},
 		{name: "log-format", help: "`text|json`", value: str(&s.logFormat, "text")},
@@ -84,7 +85,7 @@ func newSettings(d defaults) *settings {
 		{name: "ready-json", help: "print one line of JSON on standard output once ready", value: on(&s.readyJSON), flagOnly: true},
 
 		{name: "drain-delay", help: "how long the node goes on, not ready, before it drains", value: dur(&s.drainDelay, d.drainDelay), fileOnly: true},
-		{name: "action-hosts", help: "hosts that an absolute actionUrl may name", value: str(&s.actionHosts, ""), fileOnly: true},
+		{name: "action-hosts", help: "hosts that an absolute actionUrl may name", value: str(&s.actionHosts, ""), fileOnly: true, list: true},
 		{name: "partitions", help: "streams that share the inboxes, when a region is created; 0: 1 embedded, 8 in a cluster", value: num(&s.partitions, 0), fileOnly: true},
 		{name: "replicas", help: "of each stream when it is created; 0: 1 embedded, 3 in a cluster", value: num(&s.replicas, 0), fileOnly: true},
 		{name: "retain", help: "how long a notification is kept", value: dur(&s.retain, 30*24*time.Hour), fileOnly: true},
@@ -144,11 +145,16 @@ func (s *settings) readFile(name string) error {
 		return usagef("--config: %v", err)
 	}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
+	documents := yaml.NewDecoder(bytes.NewReader(data))
+	if err := documents.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if len(doc.Content) == 0 {
 		return nil
+	}
+	var second yaml.Node
+	if err := documents.Decode(&second); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s:%d: must be one YAML document", name, second.Line)
 	}
 	top := doc.Content[0]
 	if top.Kind != yaml.MappingNode {
@@ -158,14 +164,15 @@ func (s *settings) readFile(name string) error {
 	for i := 0; i+1 < len(top.Content); i += 2 {
 		key, value := top.Content[i], top.Content[i+1]
 		at := fmt.Sprintf("%s:%d: %s", name, key.Line, key.Value)
-		if !s.inFile(key.Value) {
+		x, ok := s.inFile(key.Value)
+		if !ok {
 			return fmt.Errorf("%s is not a setting: peal config print lists them", at)
 		}
 		if seen[key.Value] {
 			return fmt.Errorf("%s is given twice", at)
 		}
 		seen[key.Value] = true
-		text, err := scalar(value)
+		text, err := scalar(value, x.list)
 		if err == nil {
 			err = s.put(key.Value, text)
 		}
@@ -176,25 +183,33 @@ func (s *settings) readFile(name string) error {
 	return nil
 }
 
-func (s *settings) inFile(name string) bool {
-	return slices.ContainsFunc(s.registered, func(x setting) bool { return x.name == name && !x.flagOnly })
+// inFile finds the setting of a key of the file.
+func (s *settings) inFile(name string) (setting, bool) {
+	i := slices.IndexFunc(s.registered, func(x setting) bool { return x.name == name && !x.flagOnly })
+	if i < 0 {
+		return setting{}, false
+	}
+	return s.registered[i], true
 }
 
-func scalar(n *yaml.Node) (string, error) {
-	switch n.Kind {
-	case yaml.ScalarNode:
+// scalar is the text of a value; a list is joined by commas where one may be.
+func scalar(n *yaml.Node, list bool) (string, error) {
+	switch {
+	case n.Kind == yaml.ScalarNode:
 		return n.Value, nil
-	case yaml.SequenceNode:
-		var all []string
-		for _, e := range n.Content {
-			if e.Kind != yaml.ScalarNode {
-				return "", errors.New("must be a list of plain values")
-			}
-			all = append(all, e.Value)
-		}
-		return strings.Join(all, ","), nil
+	case !list:
+		return "", errors.New("must be one value")
+	case n.Kind != yaml.SequenceNode:
+		return "", errors.New("must be a value or a list of values")
 	}
-	return "", errors.New("must be a plain value or a list of them")
+	var all []string
+	for _, e := range n.Content {
+		if e.Kind != yaml.ScalarNode {
+			return "", errors.New("must be a list of plain values")
+		}
+		all = append(all, e.Value)
+	}
+	return strings.Join(all, ","), nil
 }
 
 func envName(name string) string {
@@ -210,32 +225,6 @@ func (s *settings) readEnvironment(getenv func(string) string) error {
 		if err := s.put(x.name, v); err != nil {
 			return usagef("%s: %v", envName(x.name), err)
 		}
-	}
-	return nil
-}
-
-// check refuses what can't work, before anything is started.
-func (s *settings) check() error {
-	if _, err := bus.ParseRegion(s.region); err != nil {
-		return usagef("--region %s", strings.TrimPrefix(err.Error(), "region: "))
-	}
-	if s.heartbeat < time.Second {
-		return usagef("--heartbeat must be at least 1s: a connection costs a write each time")
-	}
-	if s.logFormat != "text" && s.logFormat != "json" {
-		return usagef("--log-format must be text or json")
-	}
-	if (s.tlsCert == "") != (s.tlsKey == "") {
-		return usagef("--tls-cert and --tls-key go together")
-	}
-	if s.natsListen != "" && s.nats != "" {
-		return usagef("--nats-listen is of the embedded NATS: leave it out with --nats")
-	}
-	if s.retain < time.Minute {
-		return usagef("retain must be at least 1m")
-	}
-	if s.perInbox < 1 || s.partitions < 0 || s.replicas < 0 {
-		return usagef("per-inbox must be at least 1, partitions and replicas not negative")
 	}
 	return nil
 }

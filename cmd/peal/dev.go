@@ -42,6 +42,9 @@ func dev(ctx context.Context, c *call) error {
 	if settings.realms != "" {
 		return usagef("peal dev brings its own realms: leave out --realms, or use peal serve")
 	}
+	if settings.tlsCert != "" {
+		return usagef("peal dev serves plain text: leave out --tls-cert, or use peal serve")
+	}
 	if settings.printRealms {
 		return printRealms(c.stdout, settings)
 	}

@@ -32,7 +32,7 @@ func commands() []command {
 	return []command{
 		{"dev", "[flags]", "run everything in one process: embedded JetStream, an issuer of tokens, a demo page", dev},
 		{"serve", "--realms FILE (--nats URL | --data DIR) [flags]", "run a node", serve},
-		{"publish", "--to USER [--to USER]… --type TYPE [flags]", "publish a notification", publish},
+		{"publish", "--to USER [--to USER]… [--type TYPE] [flags]", "publish a notification", publish},
 		{"tail", "--user USER [flags]", "follow a user's notifications", tail},
 		{"token", "--user USER [flags]", "print a token of the issuer that dev runs", token},
 		{"config", "check|print [flags]", "check the configuration, or print what is in force", config},
@@ -161,6 +161,6 @@ func printVersion(_ context.Context, c *call) error {
 	if err := c.parse(c.flags(), c.args); err != nil {
 		return err
 	}
-	fmt.Fprintln(c.stdout, version)
-	return nil
+	_, err := fmt.Fprintln(c.stdout, version)
+	return err
 }

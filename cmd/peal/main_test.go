@@ -105,7 +105,12 @@ func TestUsage(t *testing.T) {
 	unknown := write("unknown.yaml", "listen: :1\n\nhartbeat: 3s\n")
 	twice := write("twice.yaml", "listen: :1\nlisten: :2\n")
 	wrong := write("wrong.yaml", "heartbeat: often\n")
+	second := write("second.yaml", "listen: :1\n---\nadmin: :2\n")
+	listed := write("listed.yaml", "listen: [\":1\"]\n")
+	hosts := write("hosts.yaml", "action-hosts: [desk.example, \"https://x\"]\n")
+	replicas := write("replicas.yaml", "replicas: 99\n")
 	nested := write("nested.yaml", "action-hosts:\n  a: b\n")
+	good := write("good.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    jwks: https://id.example/jwks\n    audiences: [peal]\n    tenants: any\n")
 	realms := write("realms.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    surprise: 1\n")
 	for _, tt := range []struct {
 		name   string
@@ -123,10 +128,18 @@ func TestUsage(t *testing.T) {
 		{"serve with realms that are not there", []string{"serve", "--data", dir, "--realms", dir + "/no"}, 2, []string{"--realms", "no such file"}},
 		{"serve with bad realms", []string{"serve", "--data", dir, "--realms", realms}, 1, []string{"realms.yaml:4", "surprise"}},
 		{"dev with realms", []string{"dev", "--realms", realms}, 2, []string{"--realms", "peal serve"}},
+		{"NATS that is not there", []string{"serve", "--nats", "nats://user:secret@127.0.0.1:1", "--realms", good, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, 1, []string{"nats://masked@127.0.0.1:1", "--nats"}},
 		{"unknown setting", []string{"dev", "--config", unknown}, 1, []string{"unknown.yaml:3", "hartbeat"}},
 		{"setting given twice", []string{"dev", "--config", twice}, 1, []string{"twice.yaml:2", "listen", "twice"}},
 		{"setting of the wrong type", []string{"dev", "--config", wrong}, 1, []string{"wrong.yaml:1", "heartbeat", "duration"}},
 		{"mapping for a list", []string{"dev", "--config", nested}, 1, []string{"nested.yaml:1", "action-hosts"}},
+		{"second document", []string{"config", "check", "--config", second}, 1, []string{"second.yaml:2", "one YAML document"}},
+		{"list for a value", []string{"config", "check", "--config", listed}, 1, []string{"listed.yaml:1", "listen", "one value"}},
+		{"host that is a URL", []string{"config", "check", "--config", hosts}, 2, []string{"action-hosts"}},
+		{"more replicas than there can be", []string{"config", "check", "--config", replicas}, 2, []string{"replicas", "5"}},
+		{"address without a port", []string{"config", "check", "--listen", "foo"}, 2, []string{"--listen", "HOST:PORT"}},
+		{"port that is none", []string{"config", "check", "--nats-listen", "foo:x"}, 2, []string{"--nats-listen", "HOST:PORT"}},
+		{"certificate that is not there", []string{"config", "check", "--tls-cert", dir + "/no", "--tls-key", dir + "/no"}, 2, []string{"--tls-cert", "no such file"}},
 		{"configuration that is not there", []string{"dev", "--config", dir + "/no"}, 2, []string{"--config", "no such file"}},
 		{"heartbeat too short", []string{"dev", "--heartbeat", "1ms"}, 2, []string{"--heartbeat", "1s"}},
 		{"negative drain window", []string{"dev", "--drain-window", "-1s"}, 2, []string{"drain-window", "duration"}},
@@ -138,6 +151,7 @@ func TestUsage(t *testing.T) {
 		{"publish without dev", []string{"publish", "--to", "jane", "--data", dir}, 1, []string{"peal dev", "--url"}},
 		{"publish without a token", []string{"publish", "--to", "jane", "--url", "http://localhost:1"}, 2, []string{"--token", "PEAL_TOKEN"}},
 		{"publish to a service that is not there", []string{"publish", "--to", "jane", "--url", "http://localhost:1", "--token", "x"}, 1, []string{"running"}},
+		{"tail after no cursor", []string{"tail", "--user", "jane", "--after", "a\nb"}, 2, []string{"--after", "cursor"}},
 		{"tail of nobody", []string{"tail"}, 2, []string{"--user"}},
 		{"token for nobody", []string{"token"}, 2, []string{"--user"}},
 		{"token of no tenant", []string{"token", "--user", "jane", "--tenant", "x"}, 2, []string{"tenant", "UUID"}},

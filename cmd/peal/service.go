@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,15 +55,8 @@ func (s *service) listen() (err error) {
 	if s.listeners.Admin, err = net.Listen("tcp", s.settings.admin); err != nil {
 		return fmt.Errorf("%w: choose another port with --admin", err)
 	}
-	if s.settings.tlsCert == "" {
-		return nil
-	}
-	cert, err := tls.LoadX509KeyPair(s.settings.tlsCert, s.settings.tlsKey)
-	if err != nil {
-		return fmt.Errorf("--tls-cert, --tls-key: %w", err)
-	}
-	s.listeners.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	return nil
+	s.listeners.TLS, err = s.settings.certificate()
+	return err
 }
 
 // connect starts the embedded JetStream, if there is no cluster, and opens the
@@ -79,6 +71,9 @@ func (s *service) connect(ctx context.Context) (err error) {
 		cfg.Server, cfg.Store = s.server, s.server.Store()
 	}
 	s.bus, err = bus.Open(ctx, cfg)
+	if err != nil && s.server == nil {
+		return fmt.Errorf("NATS at %s: %w: is it running there, with JetStream, and is --nats right?", masked(s.settings.nats), err)
+	}
 	return err
 }
 

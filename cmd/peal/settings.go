@@ -65,16 +65,13 @@ func orOff(d time.Duration) time.Duration {
 }
 
 func (s *settings) nodeConfig(log *slog.Logger) node.Config {
-	cfg := node.Config{
+	return node.Config{
 		MaxPerUser:  cmp.Or(s.maxPerUser, -1),
 		Heartbeat:   s.heartbeat,
 		DrainDelay:  orOff(s.drainDelay),
 		DrainWindow: orOff(s.drainWindow),
+		ActionHosts: s.hosts(),
 		Version:     version,
 		Logger:      log,
 	}
-	if s.actionHosts != "" {
-		cfg.ActionHosts = strings.Split(strings.ToLower(s.actionHosts), ",")
-	}
-	return cfg
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/node"
@@ -26,6 +27,9 @@ func tail(ctx context.Context, c *call) error {
 	}
 	if *user == "" && t.token == "" && c.getenv("PEAL_TOKEN") == "" {
 		return usagef("--user USER is required, or a token that says who")
+	}
+	if strings.ContainsFunc(*after, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return usagef("--after must be a cursor: the id of an event")
 	}
 	t.user = *user
 	headers, err := t.resolve()

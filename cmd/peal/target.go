@@ -122,9 +122,9 @@ func (t *target) post(ctx context.Context, header http.Header, path string, body
 		return err
 	}
 	if resp.StatusCode >= 300 {
-		refused := &sse.StatusError{Code: resp.StatusCode}
-		json.Unmarshal(answer, &refused.Problem) // an answer without a problem has none to tell
-		return refused
+		var p sse.Problem
+		json.Unmarshal(answer, &p) // an answer without a problem has none to tell
+		return fmt.Errorf("refused: %s", strings.Join(strings.Fields(fmt.Sprint(resp.StatusCode, " ", p.Code, " ", p.Detail)), " "))
 	}
 	return json.Unmarshal(answer, v)
 }

@@ -40,7 +40,7 @@ func token(_ context.Context, c *call) error {
 	}
 	running, err := readDevJSON(*data)
 	if err != nil {
-		return err
+		return fmt.Errorf("no running peal dev is known in %s: start peal dev, or say --data DIR", *data)
 	}
 	tokens, err := openIssuer(*data, running.URL)
 	if err != nil {
@@ -50,8 +50,8 @@ func token(_ context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(c.stdout, jwt)
-	return nil
+	_, err = fmt.Fprintln(c.stdout, jwt)
+	return err
 }
 
 func mint(tokens *issuer.Issuer, realm, user string, t peal.Tenant, ttl time.Duration, sid string, roles []string) (string, error) {

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"crypto/tls"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pealhq/peal/bus"
+)
+
+// Bounds of what is decided when a region is created: JetStream takes at most 5
+// replicas, and more partitions than this are more streams than a cluster bears.
+const (
+	maxReplicas   = 5
+	maxPartitions = 256
+)
+
+// check refuses what can't work, before anything is started.
+func (s *settings) check() error {
+	if _, err := bus.ParseRegion(s.region); err != nil {
+		return usagef("--region %s", strings.TrimPrefix(err.Error(), "region: "))
+	}
+	for flag, address := range map[string]string{"listen": s.listen, "admin": s.admin, "nats-listen": s.natsListen} {
+		if address == "" && flag == "nats-listen" {
+			continue
+		}
+		if !isAddress(address) {
+			return usagef("--%s must be HOST:PORT or :PORT", flag)
+		}
+	}
+	if s.heartbeat < time.Second {
+		return usagef("--heartbeat must be at least 1s: a connection costs a write each time")
+	}
+	if s.logFormat != "text" && s.logFormat != "json" {
+		return usagef("--log-format must be text or json")
+	}
+	if s.natsListen != "" && s.nats != "" {
+		return usagef("--nats-listen is of the embedded NATS: leave it out with --nats")
+	}
+	if s.retain < time.Minute {
+		return usagef("retain must be at least 1m")
+	}
+	if s.perInbox < 1 {
+		return usagef("per-inbox must be at least 1")
+	}
+	if s.partitions < 0 || s.partitions > maxPartitions || s.replicas < 0 || s.replicas > maxReplicas {
+		return usagef("replicas must be at most %d and partitions at most %d", maxReplicas, maxPartitions)
+	}
+	for _, host := range s.hosts() {
+		if u, err := url.Parse("https://" + host); err != nil || u.Host != host || u.User != nil || host == "" {
+			return usagef("action-hosts must be hosts such as desk.example.com or desk.example.com:8443, without https://")
+		}
+	}
+	_, err := s.certificate()
+	return err
+}
+
+func isAddress(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.Atoi(port)
+	return err == nil && n >= 0 && n <= 65535
+}
+
+// hosts lists the action hosts.
+func (s *settings) hosts() []string {
+	if s.actionHosts == "" {
+		return nil
+	}
+	return strings.Split(strings.ToLower(s.actionHosts), ",")
+}
+
+// certificate reads the certificate of the public port; nil if there is none.
+func (s *settings) certificate() (*tls.Config, error) {
+	if (s.tlsCert == "") != (s.tlsKey == "") {
+		return nil, usagef("--tls-cert and --tls-key go together")
+	}
+	if s.tlsCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(s.tlsCert, s.tlsKey)
+	if err != nil {
+		return nil, usagef("--tls-cert, --tls-key: %v", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
