@@ -5,14 +5,15 @@ import (
 	"time"
 )
 
-// A dead peer's slot is free within 45 s by contract. What was sent just before
-// the first probe would have been may wait for its acknowledgement for
-// ackTimeout, so together they stay below that.
+// A dead peer's slot is free within 45 s by contract. While nothing is on its
+// way to it, probes find it: Linux gives up at the first of them after
+// ackTimeout, 22 s after the last sign of life. A heartbeat just before that
+// stops the probes and waits for its own acknowledgement: 42 s.
 const (
-	ackTimeout     = 30 * time.Second // of bytes on the wire, also for a peer whose window is closed
+	ackTimeout     = 20 * time.Second // of bytes on the wire, also for a peer whose window is closed
 	probeAfter     = 12 * time.Second // of silence
 	probeEvery     = 5 * time.Second
-	probesUnheeded = 4
+	probesUnheeded = 4 // where there is no ackTimeout
 )
 
 // vigilant has the connections of a listener fail when their peer is dead.
