@@ -1,0 +1,185 @@
+package bus_test
+
+import (
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/bus"
+)
+
+// recreate makes another incarnation of the stream of an inbox.
+func recreate(t *testing.T, b *bus.Bus, in peal.Inbox) {
+	t.Helper()
+	name, _ := b.StreamOf(in)
+	if err := b.JetStream().DeleteStream(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Every feed is told once of another incarnation of its stream, and goes on.
+func TestAnotherIncarnation(t *testing.T) {
+	b := open(t, nil)
+	jane, joe := inbox("jane"), inbox("joe")
+	live := follow(t, b, jane, bus.Cursor{})
+	other := follow(t, b, joe, bus.Cursor{})
+	publishAll(t, b, jane, 1, 20)
+	live.wait(20)
+	old := live.cursor(9)
+
+	full := newSink(t, 0)
+	followInto(t, b, jane, old, full)
+	eventually(t, "a sink without room refuses", func() bool { full.mu.Lock(); defer full.mu.Unlock(); return full.refused == 1 })
+	fresh := newSink(t, -1)
+	f, err := b.Follow(t.Context(), jane, old, fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh.feed = f
+	t.Cleanup(f.Close)
+
+	before := b.Epoch(jane)
+	recreate(t, b, jane)
+	b.Refresh()
+	eventually(t, "the epoch is another", func() bool { return b.Epoch(jane) != before })
+	f.Resume()
+	full.give(-1)
+	for _, s := range []*sink{live, other, full, fresh} {
+		eventually(t, "the gap is declared", func() bool { items := s.wait(0); return slices.Contains(items, "gap UNKNOWN_CURSOR") })
+	}
+	publish(t, b, "after", jane, joe)
+	gap := []string{"gap UNKNOWN_CURSOR", "after"}
+	for name, tt := range map[string]struct {
+		s    *sink
+		want []string
+	}{
+		"live": {live, append(ids(1, 20), gap...)}, "of another inbox": {other, gap},
+		"without room": {full, gap}, "not begun": {fresh, gap},
+	} {
+		if diff := cmp.Diff(tt.want, tt.s.wait(len(tt.want))); diff != "" {
+			t.Errorf("feed %s (-want +got):\n%s", name, diff)
+		}
+	}
+
+	again := follow(t, b, jane, old)
+	if got := again.wait(1); got[0] != "gap UNKNOWN_CURSOR" || again.feed.Start().Recovered {
+		t.Fatalf("an old cursor: got %v, start %+v, want gap UNKNOWN_CURSOR", got, again.feed.Start())
+	}
+	publish(t, b, "last", jane)
+	if diff := cmp.Diff([]string{"gap UNKNOWN_CURSOR", "last"}, again.wait(2)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+// A live sequence that goes back has the epoch read again at once: the
+// messages of the new stream have sequences that are delivered already.
+func TestSequenceThatGoesBackIsNoticed(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	s := follow(t, b, jane, bus.Cursor{})
+	publishAll(t, b, jane, 1, 20)
+	s.wait(20)
+	recreate(t, b, jane)
+	publish(t, b, "first", jane) // sequence 1
+	if got := s.wait(21); got[20] != "gap UNKNOWN_CURSOR" {
+		t.Fatalf("got %v, want gap UNKNOWN_CURSOR", got[20])
+	}
+	publish(t, b, "second", jane)
+	if got := s.wait(22); got[21] != "second" {
+		t.Fatalf("got %v, want what comes after the gap", got[20:])
+	}
+}
+
+// A message of the old stream that is read from the connection after the new
+// one was noticed would put its feed beyond the end, and deaf.
+func TestLateMessageOfAnotherIncarnation(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	s := follow(t, b, jane, bus.Cursor{})
+	b.Arrive(jane, nats.Header{"Nats-Sequence": {"500"}, "Nats-Last-Sequence": {"0"}}, notification("late").Encode())
+	s.wait(1)
+	publish(t, b, "n1", jane)
+	if got := s.wait(2); got[1] != "gap UNKNOWN_CURSOR" {
+		t.Fatalf("got %v, want a gap", got)
+	}
+	publish(t, b, "n2", jane)
+	if got := s.wait(3); got[2] != "n2" {
+		t.Fatalf("got %v, want n2 after the gap", got)
+	}
+}
+
+// A sequence that was never stored ends in a gap, and what comes then is
+// delivered.
+func TestTargetBeyondTheEnd(t *testing.T) {
+	t.Parallel()
+	b := open(t, nil)
+	jane := inbox("jane")
+	s := follow(t, b, jane, bus.Cursor{})
+	publish(t, b, "n1", jane)
+	s.wait(1)
+	b.Target(jane, 500)
+	if got := s.wait(2); got[1] != "gap UNKNOWN_CURSOR" || s.cursor(1).Seq != 1 {
+		t.Fatalf("got %v up to %v, want a gap up to the end", got, s.cursor(1))
+	}
+	publish(t, b, "n2", jane)
+	if got := s.wait(3); got[2] != "n2" {
+		t.Fatalf("got %v, want n2 after the gap", got)
+	}
+	eventually(t, "the feed has forgotten the sequence", func() bool { return b.Live(jane) })
+}
+
+// What is stored between the moment the leader says that the stream is another
+// one and the moment the feed hears of it follows the gap.
+func TestRenewedFeedReadsOn(t *testing.T) {
+	t.Parallel()
+	b := open(t, func(c *bus.Config) { c.TailCheck = -1 })
+	jane := inbox("jane")
+	s := follow(t, b, jane, bus.Cursor{})
+	publishAll(t, b, jane, 1, 5)
+	s.wait(5)
+	settle(t, b, jane)
+	b.Renewed(jane, 3)
+	want := append(ids(1, 5), "gap UNKNOWN_CURSOR", "n4", "n5")
+	if diff := cmp.Diff(want, s.wait(8)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+// A stream that comes back without its tail, as from a backup, gives its next
+// messages sequences that others had: they must not pass for old ones.
+func TestStreamThatLostItsTail(t *testing.T) {
+	t.Parallel()
+	dir, backup := t.TempDir(), t.TempDir()
+	b, w := openWire(t, dir, nil)
+	jane := inbox("jane")
+	s := follow(t, b, jane, bus.Cursor{})
+	publishAll(t, b, jane, 1, 5)
+	s.wait(5)
+
+	w.stop()
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	w.start(t, dir)
+	eventually(t, "the bus is connected", b.Connected)
+	publishAll(t, b, jane, 6, 10)
+	s.wait(10)
+
+	w.stop()
+	w.start(t, backup)
+	eventually(t, "the bus is connected", b.Connected)
+	if got := s.wait(11); got[10] != "gap UNKNOWN_CURSOR" || s.cursor(10).Seq != 5 {
+		t.Fatalf("got %v, want a gap at the end of the backup", tail(got))
+	}
+	publish(t, b, "after", jane)
+	if got := s.wait(12); got[11] != "after" {
+		t.Fatalf("got %v, want what comes after the gap", tail(got))
+	}
+}
