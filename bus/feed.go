@@ -55,10 +55,13 @@ func (f *Feed) begin() {
 	f.phase = reading
 	f.last = f.start.Cursor
 	if known := f.part.known(); f.last.Epoch != known.epoch {
-		f.renew(known.end())
+		f.renew()
 		return
 	}
 	f.part.saw(f.last.Seq)
+	// Not left to take, which would forget the target: what has arrived since
+	// Follow is of this incarnation.
+	f.gap, first.gap = first.gap, nil
 	f.take(first)
 }
 
@@ -272,21 +275,16 @@ func (f *Feed) tail(seq uint64) {
 	}
 }
 
-// renew goes on in another incarnation of the stream, at what was its end when
-// its leader was asked.
-func (f *Feed) renew(end Cursor) {
-	f.gap = &Gap{UnknownCursor, end}
+// renew goes on in another incarnation of the stream: a read from a place that
+// no incarnation has is answered by a gap at the inbox's end there.
+func (f *Feed) renew() {
+	f.last, f.gap = Unknown, nil
 	f.target = 0
 	f.tries = 0
 	f.round++ // what is being read is of the old one
 	f.dropAside()
 	f.overflow = false
-	if f.phase == resting {
-		return
+	if f.phase != resting {
+		f.read()
 	}
-	if !f.declare() {
-		f.rest()
-		return
-	}
-	f.read() // what has come since
 }

@@ -280,7 +280,7 @@ func TestFill(t *testing.T) {
 		{"over the bound, from another's message", jane, 1, 12, truncated(7), 8},
 		{"gone, and more follows", kate, 13, 15, truncated(15), 16},
 		{"gone", leo, 17, 18, truncated(18), 0},
-		{"beyond the end", leo, 17, 19, &bus.Gap{Code: bus.UnknownCursor, Cursor: bus.Cursor{Epoch: epoch, Seq: 18}}, 0},
+		{"beyond the end", leo, 17, 19, &bus.Gap{Code: bus.UnknownCursor, Cursor: bus.Cursor{Epoch: epoch, Seq: 17}}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			gap, messages, err := b.Fill(t.Context(), tt.in, bus.Cursor{Epoch: epoch, Seq: tt.after}, tt.target)

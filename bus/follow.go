@@ -118,20 +118,15 @@ func (f *Feed) position(ctx context.Context, after Cursor) error {
 }
 
 // recover is replay for a cursor that comes from outside: it may be anybody's.
-// An unknown one is answered by the live end.
 func (p *partition) recover(ctx context.Context, subject string, after Cursor) (replay, error) {
 	r, err := p.replay(ctx, subject, after)
-	if err != nil || r.own {
+	if err != nil || r.own || r.gap != nil && r.gap.Code == UnknownCursor {
 		return r, err
 	}
-	unknown := r.gap != nil && r.gap.Code == UnknownCursor
-	if !unknown {
-		if unknown, err = p.foreign(ctx, subject, after); err != nil || !unknown {
-			return r, err
-		}
+	if foreign, err := p.foreign(ctx, subject, after); err != nil || !foreign {
+		return r, err
 	}
-	end, err := p.end(ctx, subject)
-	return replay{gap: &Gap{UnknownCursor, end}}, err
+	return p.unknown(ctx, subject)
 }
 
 // Start returns where the feed begins. It does not change.

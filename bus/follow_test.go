@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
@@ -120,6 +121,53 @@ func TestFollowKeepsWhatArrivesBeforeTheFirstResume(t *testing.T) {
 			}
 		}
 		f.Close()
+	}
+}
+
+// The same after a gap, though what the feed knew before it is void.
+func TestFollowKeepsWhatArrivesBeforeTheFirstResumeAfterAGap(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.TailCheck = -1 })
+	jane := inbox("jane")
+	follow(t, b, jane, bus.Cursor{})
+	settle(t, b, jane)
+	eventually(t, "the tail is checked", func() bool { return !b.Checked(jane) })
+	s := newSink(t, -1)
+	f, err := b.Follow(t.Context(), jane, bus.Unknown, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.feed = f
+	t.Cleanup(f.Close)
+	publish(t, b, "n1", jane)
+	settle(t, b, jane)
+	f.Resume()
+	if diff := cmp.Diff([]string{"gap UNKNOWN_CURSOR", "n1"}, s.wait(2)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+// An inbox that has lost everything says so once, not each time the stream
+// loses another message.
+func TestGapOfAnEmptiedInboxIsDeclaredOnce(t *testing.T) {
+	b := open(t, nil)
+	jane, joe := inbox("jane"), inbox("joe")
+	publish(t, b, "j", jane)
+	publishAll(t, b, joe, 1, 20)
+	cursor := follow(t, b, jane, bus.Cursor{}).feed.Start().Cursor
+	name, _ := b.StreamOf(jane)
+	stream, err := b.JetStream().Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, first := range []uint64{6, 9, 12} {
+		if err := stream.Purge(t.Context(), jetstream.WithPurgeSequence(first)); err != nil {
+			t.Fatal(err)
+		}
+		start := follow(t, b, jane, cursor).feed.Start()
+		if start.Gap != (i == 0) || start.Recovered != (i > 0) {
+			t.Errorf("stream begins at %d: start %+v after %v, want one gap in all", first, start, cursor)
+		}
+		cursor = start.Cursor
 	}
 }
 

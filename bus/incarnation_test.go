@@ -146,7 +146,9 @@ func TestRenewedFeedReadsOn(t *testing.T) {
 	s.wait(5)
 	settle(t, b, jane)
 	b.Renewed(jane, 3)
-	want := append(ids(1, 5), "gap UNKNOWN_CURSOR", "n4", "n5")
+	s.wait(6)
+	publishAll(t, b, jane, 6, 7)
+	want := append(ids(1, 5), "gap UNKNOWN_CURSOR", "n6", "n7")
 	if diff := cmp.Diff(want, s.wait(8)); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
@@ -181,5 +183,37 @@ func TestStreamThatLostItsTail(t *testing.T) {
 	publish(t, b, "after", jane)
 	if got := s.wait(12); got[11] != "after" {
 		t.Fatalf("got %v, want what comes after the gap", tail(got))
+	}
+}
+
+// Who resumes from the cursor of a gap gets what came since, also if the stream
+// that was restored has older messages of the inbox and ends in another's.
+func TestGapOfARenewedFeedIsGoodToResumeFrom(t *testing.T) {
+	dir, backup := t.TempDir(), t.TempDir()
+	b, w := openWire(t, dir, nil)
+	jane, joe := inbox("jane"), inbox("joe")
+	s := follow(t, b, jane, bus.Cursor{})
+	publishAll(t, b, jane, 1, 5)
+	s.wait(5)
+	publish(t, b, "joe's", joe)
+	w.stop()
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	w.start(t, dir)
+	eventually(t, "the bus is back", b.Connected)
+	publishAll(t, b, jane, 6, 10)
+	s.wait(10)
+	w.stop()
+	w.start(t, backup)
+	eventually(t, "the bus is back", b.Connected)
+	if got := s.wait(11); got[10] != "gap UNKNOWN_CURSOR" {
+		t.Fatalf("got %v, want a gap", got[10])
+	}
+	s.feed.Close()
+	publish(t, b, "while away", jane)
+	again := follow(t, b, jane, s.cursor(10))
+	if diff := cmp.Diff([]string{"while away"}, again.wait(1)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
 	}
 }

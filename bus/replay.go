@@ -45,7 +45,7 @@ func (p *partition) replay(ctx context.Context, subject string, after Cursor) (r
 			return replay{}, err
 		}
 		if after.Epoch != f.epoch {
-			return replay{gap: &Gap{UnknownCursor, f.end()}}, nil
+			return p.unknown(ctx, subject)
 		}
 	}
 	messages, pending, err := p.fetch(ctx, subject, after)
@@ -64,16 +64,36 @@ func (p *partition) replay(ctx context.Context, subject string, after Cursor) (r
 	}
 	gap := judge(f, after, messages, pending)
 	if gap != nil && gap.Code == UnknownCursor {
-		return replay{gap: gap}, nil
+		return p.unknown(ctx, subject)
+	}
+	if gap != nil && len(messages) == 0 {
+		return p.truncated(ctx, subject, after, f)
 	}
 	return replay{gap: gap, messages: messages, more: pending > 0}, nil
 }
 
+// truncated is the answer for an inbox that has lost what followed a cursor,
+// and of which a replica has nothing more. The gap ends at what the leader has
+// next, or where there is nothing, at the end of the stream: an older place
+// would be out of date as soon as the stream loses its next message.
+func (p *partition) truncated(ctx context.Context, subject string, after Cursor, f facts) (replay, error) {
+	m, err := p.fetchFromLeader(ctx, subject, after)
+	if err != nil {
+		return replay{}, err
+	}
+	if m == nil {
+		return replay{gap: &Gap{HistoryTruncated, f.end()}}, nil
+	}
+	resume := Cursor{f.epoch, m.Cursor.Seq - 1}
+	return replay{gap: &Gap{HistoryTruncated, resume}, messages: []*Message{m}, more: true}, nil
+}
+
 // judge decides whether something is missing between a cursor and the messages
-// that were found after it, pending more of which follow.
+// that were found after it, pending more of which follow. It leaves open where
+// the feed goes on if no message says so.
 func judge(f facts, after Cursor, messages []*Message, pending uint64) *Gap {
 	if after.Epoch != f.epoch || after.Seq > f.last {
-		return &Gap{UnknownCursor, f.end()}
+		return &Gap{Code: UnknownCursor}
 	}
 	if len(messages) > 0 && messages[0].Cursor.Seq == after.Seq+1 {
 		return nil // no sequence is left for a message between
@@ -83,11 +103,11 @@ func judge(f facts, after Cursor, messages []*Message, pending uint64) *Gap {
 	if after.Seq+1 >= f.first && !bounded {
 		return nil
 	}
-	resume := Cursor{f.epoch, max(after.Seq, f.first-1)}
+	gap := &Gap{Code: HistoryTruncated}
 	if len(messages) > 0 {
-		resume.Seq = messages[0].Cursor.Seq - 1
+		gap.Cursor = Cursor{f.epoch, messages[0].Cursor.Seq - 1}
 	}
-	return &Gap{HistoryTruncated, resume}
+	return gap
 }
 
 // fetch reads one batch from the cursor inclusive, and says how many messages
@@ -158,7 +178,7 @@ func (p *partition) fill(ctx context.Context, subject string, after Cursor, targ
 	}
 	switch {
 	case after.Epoch != f.epoch || target > f.last:
-		return replay{gap: &Gap{UnknownCursor, f.end()}}, nil
+		return p.unknown(ctx, subject)
 	case m == nil:
 		return replay{gap: &Gap{HistoryTruncated, Cursor{after.Epoch, target}}}, nil
 	case m.Cursor.Seq > target:
@@ -169,11 +189,20 @@ func (p *partition) fill(ctx context.Context, subject string, after Cursor, targ
 	return replay{gap: judge(f, after, []*Message{m}, max(count, 1)-1), messages: []*Message{m}, more: true}, nil
 }
 
+// unknown is the answer for a cursor that means nothing here: a gap, and on
+// from the live end.
+func (p *partition) unknown(ctx context.Context, subject string) (replay, error) {
+	end, err := p.end(ctx, subject)
+	return replay{gap: &Gap{UnknownCursor, end}}, err
+}
+
 // end returns the live end of an inbox: its last message, or if it holds none,
-// the end of the stream. What is stored after end was called comes after it.
+// the end of the stream. What is stored after end has returned comes after it.
 //
 // So a cursor names another inbox's message only if its own inbox was empty,
-// which is how foreign tells whose it is.
+// which is how foreign tells whose it is. (A replica that lacks the first
+// message of an inbox makes it look empty: should the cursor be used before the
+// next one comes, it is taken for foreign and declared unknown.)
 func (p *partition) end(ctx context.Context, subject string) (Cursor, error) {
 	f, err := p.ask(ctx) // first: what is stored in between is found by the second
 	if err != nil {

@@ -246,7 +246,7 @@ func (s *shard) renewed(p *partition, f facts) {
 			case !feed.begun:
 				feed.target = 0 // where it begins shows when it does
 			case at.Epoch != f.epoch || at.Seq > f.last:
-				feed.renew(f.end())
+				feed.renew()
 			}
 		}
 	}
