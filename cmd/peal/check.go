@@ -31,6 +31,17 @@ func (s *settings) check() error {
 			return usagef("--%s must be HOST:PORT or :PORT", flag)
 		}
 	}
+	for _, server := range strings.Split(s.nats, ",") {
+		if !strings.Contains(server, "://") {
+			server = "nats://" + server // as the NATS client reads it
+		}
+		if u, err := url.Parse(server); s.nats != "" && (err != nil || u.Host == "") {
+			return usagef("--nats must be URLs such as nats://host:4222, separated by commas") // not quoted: it may hold a password
+		}
+	}
+	if s.maxPerUser < 0 {
+		return usagef("--max-connections-per-user must not be negative; 0 is no bound")
+	}
 	if s.heartbeat < time.Second {
 		return usagef("--heartbeat must be at least 1s: a connection costs a write each time")
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -63,17 +62,17 @@ func (s *settings) print(w io.Writer) error {
 	return err
 }
 
-// masked hides the passwords and tokens of NATS URLs.
+// masked hides the passwords and tokens of NATS URLs: all that stands before
+// an @.
 func masked(urls string) string {
 	all := strings.Split(urls, ",")
 	for i, s := range all {
-		u, err := url.Parse(s)
-		switch {
-		case err != nil && strings.Contains(s, "@"):
-			all[i] = "masked"
-		case err == nil && u.User != nil:
-			u.User = url.User("masked")
-			all[i] = u.String()
+		scheme, rest, ok := strings.Cut(s, "://")
+		if !ok {
+			scheme, rest = "nats", s
+		}
+		if at := strings.LastIndex(rest, "@"); at >= 0 {
+			all[i] = scheme + "://masked" + rest[at:]
 		}
 	}
 	return strings.Join(all, ",")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -106,9 +107,12 @@ func devRealms(i *issuer.Issuer) auth.Config {
 // printRealms prints the realms file of a running dev, or of the one that the
 // flags describe.
 func printRealms(w io.Writer, s *settings) error {
-	url := "http://localhost" + s.listen[strings.LastIndex(s.listen, ":"):]
-	if r, err := readDevJSON(s.data); err == nil && !s.set["listen"] {
-		url = r.URL
+	url, err := s.expectedURL()
+	if r, read := readDevJSON(s.data); read == nil && !s.set["listen"] {
+		url, err = r.URL, nil
+	}
+	if err != nil {
+		return err
 	}
 	tokens, err := openIssuer(s.data, url)
 	if err != nil {
@@ -120,6 +124,18 @@ func printRealms(w io.Writer, s *settings) error {
 	}
 	_, err = w.Write(out)
 	return err
+}
+
+// expectedURL is the URL that a dev which listens as the flags say will have.
+func (s *settings) expectedURL() (string, error) {
+	host, port, err := net.SplitHostPort(s.listen)
+	if err != nil || port == "0" {
+		return "", usagef("--print-realms needs to know the port: start peal dev first, or give --listen one that is not 0")
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && (ip.IsUnspecified() || host == "127.0.0.1") {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port), nil
 }
 
 func devJSON(data string) string { return filepath.Join(data, "dev.json") }
@@ -160,6 +176,7 @@ func welcome(w io.Writer, r ready) error {
 	if err != nil {
 		self = "peal"
 	}
+	self = quoted(self)
 	token := fmt.Sprintf("$(%s token --data %s --realm %s --tenant %s --user", self, quoted(r.Data), realmAcme, tenantAcme)
 	_, err = fmt.Fprintf(w, `peal %[1]s is ready.
 
@@ -183,7 +200,7 @@ curl %[2]s%[5]s/ticket/notification -H 'realmname: %[6]s' -H 'x-tenantid: %[7]s'
 
 // quoted makes one word of s for a shell.
 func quoted(s string) string {
-	if strings.ContainsFunc(s, func(c rune) bool {
+	if s == "" || strings.ContainsFunc(s, func(c rune) bool {
 		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("/._-+@", c))
 	}) {
 		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"

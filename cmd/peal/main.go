@@ -72,6 +72,8 @@ func untilSignals() (first, second context.Context, stop func()) {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
 	go func() {
+		// The third ends the process, as if nobody listened.
+		defer signal.Stop(signals)
 		for _, cancel := range []context.CancelFunc{cancelFirst, cancelSecond} {
 			select {
 			case <-signals:
@@ -82,7 +84,6 @@ func untilSignals() (first, second context.Context, stop func()) {
 		}
 	}()
 	return first, second, func() {
-		signal.Stop(signals)
 		close(done)
 		cancelFirst()
 		cancelSecond()
@@ -111,7 +112,7 @@ func run(ctx, again context.Context, args []string, getenv func(string) string, 
 
 // status tells of an error in one line and returns the exit status.
 func status(stderr io.Writer, name string, err error) int {
-	if err == nil || errors.Is(err, flag.ErrHelp) {
+	if err == nil || errors.Is(err, flag.ErrHelp) || errors.Is(err, errStopped) {
 		return 0
 	}
 	prefix := strings.TrimSpace("peal " + name)

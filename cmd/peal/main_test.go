@@ -139,6 +139,9 @@ func TestUsage(t *testing.T) {
 		{"more replicas than there can be", []string{"config", "check", "--config", replicas}, 2, []string{"replicas", "5"}},
 		{"address without a port", []string{"config", "check", "--listen", "foo"}, 2, []string{"--listen", "HOST:PORT"}},
 		{"port that is none", []string{"config", "check", "--nats-listen", "foo:x"}, 2, []string{"--nats-listen", "HOST:PORT"}},
+		{"NATS that is no URL", []string{"config", "check", "--nats", "nats://user:secret%zz@host"}, 2, []string{"--nats", "nats://host:4222"}},
+		{"negative limit", []string{"config", "check", "--max-connections-per-user", "-5"}, 2, []string{"--max-connections-per-user"}},
+		{"realms of a port to come", []string{"dev", "--print-realms", "--listen", "127.0.0.1:0", "--data", dir}, 2, []string{"--listen"}},
 		{"certificate that is not there", []string{"config", "check", "--tls-cert", dir + "/no", "--tls-key", dir + "/no"}, 2, []string{"--tls-cert", "no such file"}},
 		{"configuration that is not there", []string{"dev", "--config", dir + "/no"}, 2, []string{"--config", "no such file"}},
 		{"heartbeat too short", []string{"dev", "--heartbeat", "1ms"}, 2, []string{"--heartbeat", "1s"}},
@@ -168,6 +171,9 @@ func TestUsage(t *testing.T) {
 			}
 			if tt.args != nil && strings.Count(got.stderr, "\n") != 1 {
 				t.Errorf("standard error %q, want one line", got.stderr)
+			}
+			if strings.Contains(got.stderr, "secret") {
+				t.Errorf("standard error %q tells a password", got.stderr)
 			}
 			for _, w := range tt.want {
 				if !strings.Contains(got.stderr, w) {
@@ -219,5 +225,20 @@ func TestConfigPrecedence(t *testing.T) {
 	}
 	if again := do(t, nil, "config", "print", "--config", file); again != got {
 		t.Errorf("read again:\n%s%s\nwant:\n%s", again.stdout, again.stderr, got.stdout)
+	}
+}
+
+func TestMasked(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "nats://one:4222,two": "nats://one:4222,two",
+		"nats://u:p@one:4222,nats://two": "nats://masked@one:4222,nats://two",
+		"u:p@one:4222":                   "nats://masked@one:4222",
+		"tls://token@one":                "tls://masked@one",
+		"nats://u:p%zz@one":              "nats://masked@one",
+		"nats://u:p@ss@one":              "nats://masked@one",
+	} {
+		if got := masked(in); got != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
 	}
 }

@@ -71,6 +71,9 @@ func (s *service) connect(ctx context.Context) (err error) {
 		cfg.Server, cfg.Store = s.server, s.server.Store()
 	}
 	s.bus, err = bus.Open(ctx, cfg)
+	if err != nil && ctx.Err() != nil {
+		return errStopped
+	}
 	if err != nil && s.server == nil {
 		return fmt.Errorf("NATS at %s: %w: is it running there, with JetStream, and is --nats right?", masked(s.settings.nats), err)
 	}
@@ -95,13 +98,16 @@ func (s *service) authorize(cfg auth.Config, mount map[string]http.Handler) erro
 // ready describes the running service.
 func (s *service) ready() (ready, error) {
 	r := ready{URL: s.url(), Admin: "http://" + dialable(s.listeners.Admin.Addr()), Version: version}
-	if s.server == nil {
+	if s.server != nil {
+		r.NATS = s.server.URL()
+	} else {
 		r.NATS = masked(s.settings.nats)
+	}
+	if s.settings.data == "" {
 		return r, nil
 	}
-	r.NATS = s.server.URL()
-	data, err := filepath.Abs(s.settings.data)
-	r.Data = data
+	var err error
+	r.Data, err = filepath.Abs(s.settings.data)
 	return r, err
 }
 
@@ -149,6 +155,9 @@ func (s *service) run(ctx, again context.Context, onReady func(context.Context) 
 		return errBusClosed
 	}
 }
+
+// errStopped: a signal came before the service was ready. It is no failure.
+var errStopped = errors.New("stopped")
 
 var errBusClosed = errors.New("the connection to NATS was closed for good: see the log; start again")
 
