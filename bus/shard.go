@@ -231,7 +231,7 @@ func (s *shard) arrived(raw *nats.Msg) {
 }
 
 // renewed has the feeds that stand in another incarnation, or beyond the end
-// of the stream, go on at its end.
+// of the stream, go on at the end of their inboxes.
 func (s *shard) renewed(p *partition, f facts) {
 	s.epochs[p.number] = f.epoch
 	s.highest[p.number] = 0

@@ -62,7 +62,6 @@ func prefBucket(r Region) string         { return "PEAL_PREF_" + string(r) }
 func queueBucket(r Region) string        { return "PEAL_QUEUE_" + string(r) }
 func limitBucket(r Region) string        { return "PEAL_LIMIT_" + string(r) }
 func revokedBucket() string              { return "PEAL_REVOKED" }
-func partitionToken(p int) string        { return strconv.Itoa(p) }
 func wildcardRefs(prefix string) string  { return prefix + ".{{wildcard(1)}}.{{wildcard(2)}}" }
 func wildcardRefs3(prefix string) string { return wildcardRefs(prefix) + ".{{wildcard(3)}}" }
 func republish(src, dst string) *jetstream.RePublish {
@@ -105,11 +104,11 @@ func (l layout) event() jetstream.StreamConfig {
 
 // inbox holds the notifications of a partition's inboxes.
 func (l layout) inbox(p int) jetstream.StreamConfig {
-	source := wildcards(subject("inbox", string(l.region), partitionToken(p)), 3)
+	source := wildcards(subject("inbox", string(l.region), strconv.Itoa(p)), 3)
 	return jetstream.StreamConfig{
 		Name:               inboxStream(l.region, p),
 		Subjects:           []string{source},
-		RePublish:          republish(source, wildcardRefs3(subject("live", string(l.region), partitionToken(p)))),
+		RePublish:          republish(source, wildcardRefs3(subject("live", string(l.region), strconv.Itoa(p)))),
 		Retention:          jetstream.LimitsPolicy,
 		Discard:            jetstream.DiscardOld,
 		MaxAge:             l.retain,
@@ -124,11 +123,11 @@ func (l layout) inbox(p int) jetstream.StreamConfig {
 
 // state holds one message of read state for each inbox of a partition.
 func (l layout) state(p int) jetstream.StreamConfig {
-	source := wildcards(subject("state", string(l.region), partitionToken(p)), 3)
+	source := wildcards(subject("state", string(l.region), strconv.Itoa(p)), 3)
 	return jetstream.StreamConfig{
 		Name:              stateStream(l.region, p),
 		Subjects:          []string{source},
-		RePublish:         republish(source, wildcardRefs3(subject("livestate", string(l.region), partitionToken(p)))),
+		RePublish:         republish(source, wildcardRefs3(subject("livestate", string(l.region), strconv.Itoa(p)))),
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		MaxMsgsPerSubject: 1,
