@@ -127,10 +127,15 @@ func (s *sink) cursor(i int) bus.Cursor {
 	return s.cursors[i]
 }
 
-func (s *sink) give(room int) {
+// take sets how many more items there is room for.
+func (s *sink) take(room int) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.room = room
-	s.mu.Unlock()
+}
+
+func (s *sink) give(room int) {
+	s.take(room)
 	s.feed.Resume()
 }
 

@@ -76,6 +76,18 @@ func (f *Feed) resumed() {
 	f.read()
 }
 
+// rewind rests at a place that the feed has passed. Where the place is of
+// another incarnation by now, the read after it says so.
+func (f *Feed) rewind(to Cursor) {
+	if f.closed.Load() || !f.begun {
+		return
+	}
+	f.last, f.gap = to, nil
+	f.tries = 0
+	f.round++ // what is being read is of a place further on
+	f.rest()
+}
+
 // place is where the feed stands once it has declared what it has to.
 func (f *Feed) place() Cursor {
 	if f.gap != nil {

@@ -143,6 +143,14 @@ func (f *Feed) Resume() {
 	f.shard.post(f.resumed)
 }
 
+// Rewind has the feed go back: the sink has dropped what it took after a place,
+// and is offered it again after Resume. Until then it may still be offered
+// something and has to refuse it. The place is one that the feed has passed.
+// Rewind does not block, and may be called from within the sink.
+func (f *Feed) Rewind(to Cursor) {
+	f.shard.post(func() { f.rewind(to) })
+}
+
 // Close ends the feed. A call of the sink that is under way ends soon; no
 // other begins. Close may be called more than once.
 func (f *Feed) Close() {
