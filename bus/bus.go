@@ -118,6 +118,7 @@ type Bus struct {
 	done    sync.WaitGroup // of every goroutine that the bus has started
 
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
+	missed atomic.Bool // live messages may have passed this process by
 	stats  Stats
 }
 
@@ -256,6 +257,9 @@ func (b *Bus) isClosing() bool {
 }
 
 func (b *Bus) disconnected(purpose string, err error) {
+	if purpose == "live" {
+		b.missed.Store(true)
+	}
 	if !b.isClosing() {
 		b.log.Warn("nats connection lost", "purpose", purpose, "err", err)
 	}
@@ -263,8 +267,8 @@ func (b *Bus) disconnected(purpose string, err error) {
 
 func (b *Bus) reconnected(purpose string) {
 	b.log.Info("nats connection back", "purpose", purpose)
-	if purpose == "live" && b.opened.Load() {
-		b.checkAll()
+	if b.opened.Load() && b.live.IsConnected() && b.read.IsConnected() && b.missed.CompareAndSwap(true, false) {
+		b.catchUp()
 	}
 }
 

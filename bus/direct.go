@@ -20,6 +20,13 @@ type directGet struct {
 	LastFor  []string `json:"multi_last,omitempty"`
 }
 
+// answer is what a replica has found.
+type answer struct {
+	messages []stored
+	pending  uint64 // so many match beyond the last one
+	upTo     uint64 // of multi_last: the replica has everything up to this sequence; 0 if it does not say
+}
+
 // stored is a message of the answer.
 type stored struct {
 	subject string
@@ -33,62 +40,65 @@ const (
 	statusNone = "404"
 )
 
-// direct asks for stored messages, and says how many match beyond the last
-// one. When the time is up it returns what has come, if anything has.
+// direct asks for stored messages. When the time is up it returns what has
+// come, if anything has.
 //
 // Each message of an answer names the one before it, which is checked: after a
 // reconnect in between, the rest of an answer can come without its middle.
 // The subscription is made here, not by jetstreamext, which leaves it behind
 // when there is no connection, and receives each answer twice beside a
 // connection's own replies.
-func (p *partition) direct(ctx context.Context, req directGet) (messages []stored, pending uint64, err error) {
+func (p *partition) direct(ctx context.Context, req directGet) (a answer, err error) {
 	nc := p.bus.read
 	body, err := json.Marshal(req)
 	if err != nil {
-		return nil, 0, err
+		return answer{}, err
 	}
 	sub, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
-		return nil, 0, err
+		return answer{}, err
 	}
 	defer sub.Unsubscribe() // fails only without a connection, and then it is gone from this side
 	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+p.stream, sub.Subject, body); err != nil {
-		return nil, 0, err
+		return answer{}, err
 	}
 
 	var last uint64
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
-		if errors.Is(err, context.DeadlineExceeded) && len(messages) > 0 {
-			return messages, pending, nil
+		if errors.Is(err, context.DeadlineExceeded) && len(a.messages) > 0 {
+			return a, nil
 		}
 		if err != nil {
-			return nil, 0, err
+			return answer{}, err
 		}
 		status := m.Header.Get("Status")
-		if status == statusNone && len(messages) == 0 {
-			return nil, 0, nil
+		if status == statusNone && len(a.messages) == 0 {
+			return answer{}, nil
 		}
 		if status != "" && status != statusEnd {
-			return nil, 0, fmt.Errorf("status %s %s", status, m.Header.Get("Description"))
+			return answer{}, fmt.Errorf("status %s %s", status, m.Header.Get("Description"))
 		}
 		before, err := sequence(m, headerPrevious)
 		if err != nil {
-			return nil, 0, err
+			return answer{}, err
 		}
 		if before != last {
-			return nil, 0, fmt.Errorf("part of the answer is missing after sequence %d", last)
+			return answer{}, fmt.Errorf("part of the answer is missing after sequence %d", last)
 		}
-		if pending, err = sequence(m, headerPending); err != nil {
-			return nil, 0, err
+		if a.pending, err = sequence(m, headerPending); err != nil {
+			return answer{}, err
 		}
 		if status == statusEnd {
-			return messages, pending, nil
+			if m.Header.Get(headerUpTo) != "" {
+				a.upTo, err = sequence(m, headerUpTo)
+			}
+			return a, err
 		}
 		if last, err = sequence(m, headerSequence); err != nil {
-			return nil, 0, err
+			return answer{}, err
 		}
-		messages = append(messages, stored{m.Header.Get(headerSubject), last, m.Data})
+		a.messages = append(a.messages, stored{m.Header.Get(headerSubject), last, m.Data})
 	}
 }
 

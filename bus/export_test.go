@@ -129,7 +129,7 @@ func (b *Bus) Aside(in peal.Inbox) (n int, overflow bool) {
 func (b *Bus) Target(in peal.Inbox, seq uint64) {
 	b.within(in, func(_ *shard, h *hub) {
 		for _, f := range h.feeds {
-			f.tail(seq)
+			f.tail(seq, 0)
 		}
 	})
 }
@@ -167,11 +167,11 @@ func (b *Bus) Fill(ctx context.Context, in peal.Inbox, after Cursor, target uint
 // Direct sends a Direct Get to a stream, and returns the sequences it gets.
 func (b *Bus) Direct(ctx context.Context, stream string) (seqs []uint64, pending uint64, err error) {
 	p := &partition{bus: b, stream: stream}
-	messages, pending, err := p.direct(ctx, directGet{Seq: 1, NextFor: ">", Batch: 64})
-	for _, m := range messages {
+	a, err := p.direct(ctx, directGet{Seq: 1, NextFor: ">", Batch: 64})
+	for _, m := range a.messages {
 		seqs = append(seqs, m.seq)
 	}
-	return seqs, pending, err
+	return seqs, a.pending, err
 }
 
 // Queued is how many notifications wait to be stored.
@@ -182,4 +182,13 @@ func (b *Bus) Queued() (n int) {
 		p.publisher.mu.Unlock()
 	}
 	return n
+}
+
+// CatchUp does what a reconnect does; CheckTails only the second half of it.
+func (b *Bus) CatchUp() { b.catchUp() }
+
+func (b *Bus) CheckTails() {
+	for _, p := range b.partitions {
+		p.checkAll()
+	}
 }

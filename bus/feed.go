@@ -28,6 +28,7 @@ type progress struct {
 	phase int
 	begun bool
 	last  Cursor // everything up to it is delivered or declared
+	clear uint64 // up to this sequence of the epoch of last, nothing of the inbox follows last
 	gap   *Gap   // to be declared before anything else is delivered
 
 	// target is a sequence that is known to have been stored: the feed is not
@@ -44,6 +45,13 @@ type progress struct {
 	round int
 }
 
+// proven is the sequence up to which the feed is known to have everything.
+func (f *Feed) proven() uint64 { return max(f.last.Seq, f.clear) }
+
+// prove notes that a replica which has everything up to a sequence has nothing
+// of the inbox after last.
+func (f *Feed) prove(seq uint64) { f.clear = max(f.clear, seq) }
+
 // begin takes over what Follow has found.
 func (f *Feed) begin() {
 	if f.closed.Load() {
@@ -53,7 +61,7 @@ func (f *Feed) begin() {
 	first := f.first
 	f.first = replay{}
 	f.phase = reading
-	f.last = f.start.Cursor
+	f.last, f.clear = f.start.Cursor, 0
 	if known := f.part.known(); f.last.Epoch != known.epoch {
 		f.renew()
 		return
@@ -82,7 +90,7 @@ func (f *Feed) rewind(to Cursor) {
 	if f.closed.Load() || !f.begun {
 		return
 	}
-	f.last, f.gap = to, nil
+	f.last, f.clear, f.gap = to, 0, nil
 	f.tries = 0
 	f.round++ // what is being read is of a place further on
 	f.rest()
@@ -109,7 +117,7 @@ func (f *Feed) declare() bool {
 		return false
 	}
 	f.shard.bus.stats.Gaps.Add(1)
-	f.last, f.gap = f.gap.Cursor, nil
+	f.last, f.clear, f.gap = f.gap.Cursor, 0, nil
 	return true
 }
 
@@ -278,19 +286,24 @@ func (f *Feed) splice() {
 	f.dropAside()
 }
 
-// tail takes the sequence of the last message of the inbox.
-func (f *Feed) tail(seq uint64) {
+// tail takes the sequence of the last message of the inbox, as a replica says
+// that has everything up to upTo.
+func (f *Feed) tail(seq, upTo uint64) {
 	f.target = max(f.target, seq)
-	if f.phase == live && f.last.Seq < seq {
+	switch {
+	case f.phase != live:
+	case f.last.Seq < seq:
 		f.shard.bus.stats.Rescued.Add(1)
 		f.read()
+	default:
+		f.prove(upTo)
 	}
 }
 
 // renew goes on in another incarnation of the stream: a read from a place that
 // no incarnation has is answered by a gap at the inbox's end there.
 func (f *Feed) renew() {
-	f.last, f.gap = Unknown, nil
+	f.last, f.clear, f.gap = Unknown, 0, nil
 	f.target = 0
 	f.tries = 0
 	f.round++ // what is being read is of the old one

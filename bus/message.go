@@ -51,6 +51,7 @@ const (
 	headerSubject  = jetstream.SubjectHeader
 	headerPrevious = "Nats-Last-Sequence"
 	headerPending  = "Nats-Num-Pending"
+	headerUpTo     = "Nats-UpTo-Sequence"
 )
 
 // liveMessage reads a republished message; ok is false for anything else.

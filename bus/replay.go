@@ -114,16 +114,16 @@ func judge(f facts, after Cursor, messages []*Message, pending uint64) *Gap {
 // of the inbox follow it.
 func (p *partition) fetch(ctx context.Context, subject string, from Cursor) (messages []*Message, pending uint64, err error) {
 	p.bus.stats.Reads.Add(1)
-	batch, pending, err := p.direct(ctx, directGet{
+	a, err := p.direct(ctx, directGet{
 		Seq: max(from.Seq, 1), NextFor: subject, Batch: replayBatch, MaxBytes: replayBytes,
 	})
 	if err != nil {
 		return nil, 0, unavailable("read stream "+p.stream, err)
 	}
-	for _, m := range batch {
+	for _, m := range a.messages {
 		messages = append(messages, &Message{Cursor: Cursor{from.Epoch, m.seq}, Data: m.data})
 	}
-	return messages, pending, nil
+	return messages, a.pending, nil
 }
 
 // fetchFromLeader reads the first message of an inbox at or after a cursor;
@@ -208,7 +208,7 @@ func (p *partition) end(ctx context.Context, subject string) (Cursor, error) {
 	if err != nil {
 		return Cursor{}, err
 	}
-	tails, err := p.tails(ctx, []string{subject})
+	tails, _, err := p.tails(ctx, []string{subject})
 	if err != nil {
 		return Cursor{}, err
 	}
@@ -232,29 +232,30 @@ func (p *partition) foreign(ctx context.Context, subject string, c Cursor) (bool
 
 // count returns how many messages an inbox holds from a sequence on.
 func (p *partition) count(ctx context.Context, subject string, from uint64) (uint64, error) {
-	first, pending, err := p.direct(ctx, directGet{Seq: max(from, 1), NextFor: subject, Batch: 1})
+	a, err := p.direct(ctx, directGet{Seq: max(from, 1), NextFor: subject, Batch: 1})
 	if err != nil {
 		return 0, unavailable("count in stream "+p.stream, err)
 	}
-	return uint64(len(first)) + pending, nil
+	return uint64(len(a.messages)) + a.pending, nil
 }
 
 // tails returns the sequence of the last message of each inbox that has one,
-// by subject. At most maxTails subjects.
-func (p *partition) tails(ctx context.Context, subjects []string) (map[string]uint64, error) {
+// by subject, in a replica that has everything up to upTo. At most maxTails
+// subjects.
+func (p *partition) tails(ctx context.Context, subjects []string) (last map[string]uint64, upTo uint64, err error) {
 	doing := "read tails of stream " + p.stream
-	messages, pending, err := p.direct(ctx, directGet{LastFor: subjects})
+	a, err := p.direct(ctx, directGet{LastFor: subjects})
 	if err != nil {
-		return nil, unavailable(doing, err)
+		return nil, 0, unavailable(doing, err)
 	}
-	if pending > 0 {
-		return nil, unavailable(doing, fmt.Errorf("cut short after %d", len(messages)))
+	if a.pending > 0 {
+		return nil, 0, unavailable(doing, fmt.Errorf("cut short after %d", len(a.messages)))
 	}
-	last := make(map[string]uint64, len(messages))
-	for _, m := range messages {
+	last = make(map[string]uint64, len(a.messages))
+	for _, m := range a.messages {
 		last[m.subject] = m.seq
 	}
-	return last, nil
+	return last, a.upTo, nil
 }
 
 // maxTails is how many subjects one tail check names: the server answers at

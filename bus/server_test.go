@@ -20,6 +20,7 @@ type wire struct {
 	held   chan struct{} // closed when nothing is held back; nil before the first
 	holds  bool          // something is held back
 	conns  int
+	open   []net.Conn // all that were made, also those that have ended
 }
 
 // The connections of a bus, in the order in which it opens them.
@@ -38,7 +39,27 @@ func (w *wire) InProcessConn() (net.Conn, error) {
 	if w.server == nil {
 		return nil, errNoServer
 	}
-	return w.server.InProcessConn()
+	c, err := w.server.InProcessConn()
+	if err == nil {
+		w.open = append(w.open, c)
+	}
+	return c, err
+}
+
+// cut parts the bus from its server, which goes on for others, until mend.
+func (w *wire) cut() (mend func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.open {
+		c.Close()
+	}
+	s := w.server
+	w.open, w.server = nil, nil
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.server = s
+	}
 }
 
 // holding is a wire whose connection number n can be held back.

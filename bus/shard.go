@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"hash/maphash"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -85,14 +84,18 @@ func (b *Bus) renewed(p *partition, f facts) {
 	}
 }
 
-// checkAll has the tails of all followed inboxes checked, and the epochs of
-// their streams.
-func (b *Bus) checkAll() {
+// catchUp brings every feed what it has missed, after live messages did not
+// reach this process.
+func (b *Bus) catchUp() {
 	for _, p := range b.partitions {
-		p.refresh()
+		b.reader.ask(p.catchUp)
 	}
-	for _, s := range b.shards {
-		s.post(s.checkAll)
+}
+
+// checkAll has the tails of all followed inboxes of a partition checked.
+func (p *partition) checkAll() {
+	for _, s := range p.bus.shards {
+		s.post(func() { s.checkAll(p) })
 	}
 }
 
@@ -276,10 +279,16 @@ func (s *shard) tick() {
 	s.check(due)
 }
 
-// checkAll checks every tail now, for messages may have been missed, and once
-// more soon: until the server knows of the subscriptions again, more may be.
-func (s *shard) checkAll() {
-	hubs := slices.Collect(maps.Values(s.hubs))
+// checkAll checks every tail of a partition now, for messages may have been
+// missed, and once more soon: until the server knows of the subscriptions
+// again, more may be.
+func (s *shard) checkAll(p *partition) {
+	var hubs []*hub
+	for _, h := range s.hubs {
+		if h.part == p {
+			hubs = append(hubs, h)
+		}
+	}
 	s.check(hubs)
 	s.fresh = append(s.fresh, hubs...)
 }
@@ -310,7 +319,7 @@ func (s *shard) checkTails(p *partition, hubs []*hub) {
 		for i, h := range hubs {
 			subjects[i] = h.subject
 		}
-		last, err := p.tails(ctx, subjects)
+		last, upTo, err := p.tails(ctx, subjects)
 		s.post(func() {
 			for _, h := range hubs {
 				h.checked = false
@@ -323,7 +332,7 @@ func (s *shard) checkTails(p *partition, hubs []*hub) {
 				}
 				h.last = max(h.last, last[h.subject])
 				for _, f := range h.feeds {
-					f.tail(h.last)
+					f.tail(h.last, upTo)
 				}
 			}
 		})

@@ -11,7 +11,8 @@ type Stats struct {
 	Delivered atomic.Int64 // messages that a sink took
 	Gaps      atomic.Int64 // declared to a sink
 
-	Reads        atomic.Int64 // of stored messages
+	Reads        atomic.Int64 // of stored messages, for one inbox
+	Ranges       atomic.Int64 // of stored messages, for all feeds of a partition
 	Holes        atomic.Int64 // in the chain of live messages
 	Rescued      atomic.Int64 // feeds that the tail check found behind
 	SlowConsumer atomic.Int64 // reports of live messages that this process dropped

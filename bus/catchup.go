@@ -1,0 +1,196 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+)
+
+// When live messages did not reach this process for a while, most of its feeds
+// are behind, each by a little. Then the stream is read once from where the
+// first of them stands, and what it holds is dealt out here: one read instead
+// of one for each inbox.
+
+const (
+	// catchUpPerInbox is how many stored messages one read may cross for each
+	// inbox that is followed: a message of it costs about 10 µs, a read of one
+	// inbox about 200 µs.
+	catchUpPerInbox = 20
+
+	// catchUpLeast is what is always crossed.
+	catchUpLeast = 1000
+
+	// catchUpBytes bounds what is held in memory meanwhile. Beyond it the
+	// feeds read for themselves.
+	catchUpBytes = 32 << 20
+
+	// catchUpPause is how long a leader that does not answer is left alone, at
+	// least, and half as long again at random.
+	catchUpPause = 100 * time.Millisecond
+
+	// A range is read in parts of so much.
+	rangeBatch = 1000
+	rangeBytes = 1 << 20
+)
+
+// held is a live feed that waits for what the others get too.
+type held struct {
+	feed  *Feed
+	round int
+}
+
+// catchUp brings the live feeds of a partition what was stored while live
+// messages did not reach this process. Feeds that stand too far back for it,
+// and all of them where it can't be proven whole, read for themselves; who is
+// behind then, the tail check tells, which follows in any case. As long as the
+// leader does not answer nobody could read, and it is tried again.
+func (p *partition) catchUp() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*p.bus.cfg.Timeout)
+	defer cancel()
+	f, err := p.ask(ctx)
+	if err != nil {
+		time.AfterFunc(catchUpPause+rand.N(catchUpPause/2), func() { p.bus.reader.ask(p.catchUp) })
+		return
+	}
+	defer p.checkAll()
+	crossed := max(catchUpLeast, catchUpPerInbox*uint64(p.bus.stats.Followed.Load())/uint64(len(p.bus.partitions)))
+	feeds, after := p.hold(f.epoch, f.last-min(f.last, crossed))
+	if len(feeds) == 0 {
+		return
+	}
+	found, err := p.span(ctx, f, after, feeds)
+	if err != nil {
+		p.bus.log.Info("each inbox is read for itself", "stream", p.stream, "inboxes", len(feeds), "err", err)
+	}
+	p.deal(feeds, found, err == nil)
+}
+
+// hold has the live feeds that are proven to have everything up to a place,
+// floor or one further on, wait. It returns them and the first of their places.
+func (p *partition) hold(epoch Epoch, floor uint64) (feeds []held, after uint64) {
+	type answer struct {
+		feeds []held
+		after uint64
+	}
+	answers := make(chan answer, len(p.bus.shards))
+	for _, s := range p.bus.shards {
+		s.post(func() {
+			feeds, after := s.hold(p, epoch, floor)
+			answers <- answer{feeds, after}
+		})
+	}
+	for range p.bus.shards {
+		select {
+		case a := <-answers:
+			if len(feeds) == 0 || len(a.feeds) > 0 && a.after < after {
+				after = a.after
+			}
+			feeds = append(feeds, a.feeds...)
+		case <-p.bus.closing:
+			return nil, 0
+		}
+	}
+	return feeds, after
+}
+
+func (s *shard) hold(p *partition, epoch Epoch, floor uint64) (feeds []held, after uint64) {
+	for _, h := range s.hubs {
+		if h.part != p {
+			continue
+		}
+		for _, f := range h.feeds {
+			if f.phase != live || f.last.Epoch != epoch || f.proven() < floor {
+				continue
+			}
+			f.phase = reading
+			f.round++
+			if len(feeds) == 0 || f.proven() < after {
+				after = f.proven()
+			}
+			feeds = append(feeds, held{f, f.round})
+		}
+	}
+	return feeds, after
+}
+
+// spanned is what was stored in a part of a stream.
+type spanned struct {
+	messages map[string][]*Message // by subject, only those that were asked for
+	end      uint64                // sequence of the last message of the part
+	perInbox int64                 // how many messages of an inbox are kept
+}
+
+// span reads the stream after a sequence to its end. It returns an error if
+// something between may be missing.
+func (p *partition) span(ctx context.Context, f facts, after uint64, feeds []held) (spanned, error) {
+	p.bus.stats.Ranges.Add(1)
+	found := spanned{messages: make(map[string][]*Message), end: after, perInbox: f.perInbox}
+	for _, h := range feeds {
+		found.messages[h.feed.subject] = nil
+	}
+	all := wildcards(subject("inbox", string(p.bus.cfg.Region), strconv.Itoa(p.number)), 3)
+	size := 0
+	for more := true; more; {
+		a, err := p.direct(ctx, directGet{Seq: found.end + 1, NextFor: all, Batch: rangeBatch, MaxBytes: rangeBytes})
+		if err != nil {
+			return found, unavailable("read stream "+p.stream, err)
+		}
+		for _, m := range a.messages {
+			found.end = m.seq
+			if list, wanted := found.messages[m.subject]; wanted {
+				found.messages[m.subject] = append(list, &Message{Cursor: Cursor{f.epoch, m.seq}, Data: m.data})
+				size += len(m.data)
+			}
+		}
+		if size > catchUpBytes {
+			return found, fmt.Errorf("more than %d bytes since sequence %d", catchUpBytes, after)
+		}
+		more = a.pending > 0 && len(a.messages) > 0
+	}
+	// Asked after the read: what had left the stream before it was read has
+	// left it by now.
+	now, err := p.ask(ctx)
+	if err != nil {
+		return found, err
+	}
+	if now.epoch != f.epoch || now.first > after+1 {
+		return found, fmt.Errorf("the stream has lost what followed sequence %d", after)
+	}
+	return found, nil
+}
+
+// deal gives each feed what was found for it, and lets it go on.
+func (p *partition) deal(feeds []held, found spanned, whole bool) {
+	byShard := make(map[*shard][]held)
+	for _, h := range feeds {
+		byShard[h.feed.shard] = append(byShard[h.feed.shard], h)
+	}
+	for s, feeds := range byShard {
+		s.post(func() {
+			for _, h := range feeds {
+				if h.feed.round == h.round && h.feed.phase == reading && !h.feed.closed.Load() {
+					h.feed.dealt(found, whole)
+				}
+			}
+		})
+	}
+}
+
+// dealt takes the feed's part of what was found, if that is whole: an inbox
+// that holds no more than what was found may have dropped older ones meanwhile.
+func (f *Feed) dealt(found spanned, whole bool) {
+	messages := found.messages[f.subject]
+	for len(messages) > 0 && messages[0].Cursor.Seq <= f.last.Seq {
+		messages = messages[1:]
+	}
+	if !whole || found.perInbox > 0 && int64(len(messages)) >= found.perInbox {
+		f.read()
+		return
+	}
+	f.take(replay{messages: messages})
+	if f.phase == live {
+		f.prove(found.end)
+	}
+}
