@@ -25,6 +25,10 @@ type Config struct {
 	// Server is a NATS server in this process.
 	Server interface {
 		InProcessConn() (net.Conn, error)
+
+		// Writable returns why the server can't store anything at this
+		// moment, or nil. Publishing is refused at once then.
+		Writable() error
 	}
 
 	// URLs are the addresses of a NATS cluster.
@@ -112,13 +116,15 @@ type Bus struct {
 	reader     *reader
 
 	closing chan struct{}  // closed when Close begins
-	closed  chan struct{}  // closed when NATS will not come back
+	closed  chan struct{}  // closed when NATS will not come back; failure is set by then
+	failure error          // why
 	once    sync.Once      // runs Close
-	ending  sync.Once      // closes closed
+	ending  sync.Once      // sets failure and closes closed
 	done    sync.WaitGroup // of every goroutine that the bus has started
 
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
+	health *health
 	stats  Stats
 }
 
@@ -131,6 +137,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		closed:  make(chan struct{}),
 	}
 	b.log = b.cfg.Logger
+	b.health = newHealth(b.log)
 	if err := b.open(ctx); err != nil {
 		b.Close()
 		return nil, err
@@ -198,14 +205,29 @@ func (b *Bus) Close() {
 	})
 }
 
-// Closed is closed when a connection to NATS ended for good, against our will.
-// The process should end then: nothing will come back by itself.
+// Closed is closed when the bus can't go on, against our will: a connection to
+// NATS has ended for good, or the streams are others than they were. The
+// process should end then: nothing will come back by itself. Err says why.
 func (b *Bus) Closed() <-chan struct{} { return b.closed }
+
+// Err returns why Closed is closed; nil as long as it is not.
+func (b *Bus) Err() error {
+	select {
+	case <-b.closed:
+		return b.failure
+	default:
+		return nil
+	}
+}
 
 // Connected reports whether every connection to NATS is up at this moment.
 func (b *Bus) Connected() bool {
 	return b.live.IsConnected() && b.read.IsConnected() && b.write.IsConnected()
 }
+
+// Away returns for how long NATS, or the leader of an inbox stream, has not
+// answered; 0 if all of them do. It notices a silence within 35 s.
+func (b *Bus) Away() time.Duration { return b.health.away() }
 
 // Region returns the region this bus serves.
 func (b *Bus) Region() Region { return b.cfg.Region }
@@ -261,13 +283,21 @@ func (b *Bus) disconnected(purpose string, err error) {
 		b.missed.Store(true)
 	}
 	if !b.isClosing() {
-		b.log.Warn("nats connection lost", "purpose", purpose, "err", err)
+		b.health.lose("connection "+purpose, err)
 	}
 }
 
 func (b *Bus) reconnected(purpose string) {
-	b.log.Info("nats connection back", "purpose", purpose)
-	if b.opened.Load() && b.live.IsConnected() && b.read.IsConnected() && b.missed.CompareAndSwap(true, false) {
+	b.health.find("connection " + purpose)
+	if !b.opened.Load() {
+		return
+	}
+	if purpose == "write" {
+		for _, p := range b.partitions {
+			p.publisher.stall.end()
+		}
+	}
+	if b.live.IsConnected() && b.read.IsConnected() && b.missed.CompareAndSwap(true, false) {
 		b.catchUp()
 	}
 }
@@ -276,8 +306,16 @@ func (b *Bus) ended(purpose string, err error) {
 	if b.isClosing() {
 		return
 	}
-	b.log.Error("nats connection closed for good", "purpose", purpose, "err", err)
-	b.ending.Do(func() { close(b.closed) })
+	b.giveUp(fmt.Errorf("the connection to NATS for what is %s was closed for good: %w", purpose, cmp.Or(err, nats.ErrConnectionClosed)))
+}
+
+// giveUp tells who runs the bus that it can't go on.
+func (b *Bus) giveUp(err error) {
+	b.ending.Do(func() {
+		b.log.Error("nats is lost for good", "err", err)
+		b.failure = err
+		close(b.closed)
+	})
 }
 
 func (b *Bus) async(purpose string, sub *nats.Subscription, err error) {

@@ -32,6 +32,14 @@ func ensure(ctx context.Context, js jetstream.JetStream, l layout) (partitions i
 	return l.partitions, nil
 }
 
+// restore creates what is missing of the streams of a running bus.
+func (b *Bus) restore(ctx context.Context) error {
+	l := b.cfg.layout()
+	l.partitions = len(b.partitions)
+	_, err := ensure(ctx, b.reads, l) // another number of partitions shows when they are read
+	return err
+}
+
 // storedPartitions reads the number of partitions that the region was created
 // with; for a region without streams it is the layout's.
 func storedPartitions(ctx context.Context, js jetstream.JetStream, l layout) (int, error) {

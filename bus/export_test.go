@@ -64,6 +64,14 @@ func (b *Bus) Refresh() {
 	}
 }
 
+// Look has each partition looked at as if its turn had come, the read state too.
+func (b *Bus) Look() {
+	for _, p := range b.partitions {
+		p.look.Store(true)
+		p.refresh()
+	}
+}
+
 // ReadSubscriptions is how many subscriptions the connection for reads has.
 func (b *Bus) ReadSubscriptions() int { return b.read.NumSubscriptions() }
 

@@ -89,6 +89,7 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 	}
 	if err := f.position(ctx, after); err != nil {
 		f.Close()
+		part.refresh() // whether the leader is there at all
 		return nil, err
 	}
 	return f, nil

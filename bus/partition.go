@@ -22,6 +22,12 @@ type partition struct {
 	wake chan struct{} // capacity 1: the facts are to be read
 	seen atomic.Uint64 // the highest sequence that a feed of this process has met
 
+	look atomic.Bool // the read-state stream is to be looked at too, with the next inquiry
+
+	// Owned by run.
+	gone    time.Time // since when the stream is not there; zero while it is
+	crowded bool      // the stream is at its bound of bytes
+
 	mu    sync.Mutex // protects the rest; never held across a call to the bus
 	facts facts      // the last that were seen
 	next  *inquiry   // not asked yet; nil if nobody waits
@@ -31,8 +37,11 @@ type partition struct {
 // facts is what only the stream's leader can say.
 type facts struct {
 	epoch       Epoch
+	partitions  string // how many streams share the inboxes
 	first, last uint64 // sequences of the stream; of an empty one, first is last+1
 	perInbox    int64  // how many messages of an inbox are kept
+
+	bytes, maxBytes uint64 // of the stream; maxBytes 0: no bound
 }
 
 // end is the cursor after which nothing is stored yet.
@@ -51,12 +60,26 @@ func (p *partition) open(ctx context.Context) (err error) {
 	if p.facts, _, err = p.info(ctx, p.stream, ""); err != nil {
 		return err
 	}
-	state, _, err := p.info(ctx, stateStream(p.bus.cfg.Region, p.number), "")
+	return p.readState(ctx)
+}
+
+// readState reads the epoch of the read-state stream.
+func (p *partition) readState(ctx context.Context) error {
+	f, _, err := p.info(ctx, stateStream(p.bus.cfg.Region, p.number), "")
 	if err != nil {
 		return err
 	}
-	p.state = state.epoch
+	p.mu.Lock()
+	p.state = f.epoch
+	p.mu.Unlock()
 	return nil
+}
+
+// stateEpoch returns the epoch of the read-state stream that was last seen.
+func (p *partition) stateEpoch() Epoch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state
 }
 
 // start keeps the facts fresh, and publishes, until the bus closes.
@@ -110,27 +133,61 @@ const (
 	retryInterval   = time.Second
 )
 
-// run answers inquiries until the bus closes.
+// run answers inquiries until the bus closes. In its turn, and after trouble,
+// it also looks at the read-state stream.
 func (p *partition) run() {
 	t := time.NewTicker(refreshInterval)
 	defer t.Stop()
+	what := "stream " + p.stream
 	for {
 		select {
 		case <-p.bus.closing:
 			return
 		case <-t.C:
+			p.look.Store(true)
 		case <-p.wake:
 		}
-		if err := p.inquire(); err != nil {
+		renewed, err := p.inquire()
+		if look := p.look.Swap(false); err == nil && (look || renewed) {
+			err = p.readState(context.Background())
+		}
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			err = p.missing(err)
+		} else {
+			p.gone = time.Time{}
+		}
+		if err != nil {
+			p.bus.health.lose(what, err)
+			p.look.Store(true)
 			t.Reset(retryInterval)
 		} else {
+			p.bus.health.find(what)
 			t.Reset(refreshInterval)
 		}
 	}
 }
 
-// inquire asks the leader once, for all who wait by now.
-func (p *partition) inquire() error {
+// missing creates the streams again if one of them is still not there after a
+// while: NATS came back empty, or somebody deleted it. It returns an error
+// until they are there and read.
+func (p *partition) missing(err error) error {
+	if p.gone.IsZero() {
+		p.gone = time.Now()
+	}
+	if time.Since(p.gone) < retryInterval {
+		return err
+	}
+	p.bus.log.Warn("streams are gone and created again", "stream", p.stream)
+	if refused := p.bus.restore(context.Background()); refused != nil {
+		return refused
+	}
+	p.refresh()
+	return err
+}
+
+// inquire asks the leader once, for all who wait by now. It reports whether the
+// stream is another one than before.
+func (p *partition) inquire() (renewed bool, err error) {
 	p.mu.Lock()
 	q := p.next
 	p.next = nil
@@ -146,16 +203,35 @@ func (p *partition) inquire() error {
 		p.mu.Unlock()
 		// A stream that ends before what was in it has lost its tail, or was
 		// restored: its next messages have sequences that others had.
-		if f.epoch != before.epoch || f.last < max(seen, before.last) {
+		renewed = f.epoch != before.epoch
+		if f.partitions != before.partitions {
+			p.bus.giveUp(fmt.Errorf("the inboxes of region %s are spread over %s streams now, not over %s", p.bus.cfg.Region, f.partitions, before.partitions))
+		}
+		if renewed || f.last < max(seen, before.last) {
 			p.seen.Store(f.last)
 			p.bus.renewed(p, f)
 		}
+		p.crowd(before, f)
 	}
 	if q != nil {
 		q.facts, q.err = f, err
 		close(q.done)
 	}
-	return err
+	return renewed, err
+}
+
+// crowd says so when a stream is so full that it drops the oldest
+// notifications of everybody before their time, and when it is no more.
+func (p *partition) crowd(before, now facts) {
+	full := now.maxBytes > 0 && now.bytes > now.maxBytes-now.maxBytes/20
+	switch {
+	case !p.crowded && full && now.epoch == before.epoch && now.first > before.first:
+		p.crowded = true
+		p.bus.log.Warn("stream is full: the oldest notifications of all inboxes are dropped", "stream", p.stream, "max_bytes", now.maxBytes)
+	case p.crowded && !full:
+		p.crowded = false
+		p.bus.log.Info("stream is not full any more", "stream", p.stream)
+	}
 }
 
 // saw notes a sequence that the stream has had.
@@ -202,10 +278,14 @@ func (p *partition) info(ctx context.Context, stream, subject string) (f facts, 
 		return facts{}, 0, unavailable(doing, answer.Error)
 	}
 	f = facts{
-		epoch:    Epoch(answer.Config.Metadata[metaEpoch]),
-		first:    answer.State.FirstSeq,
-		last:     answer.State.LastSeq,
-		perInbox: answer.Config.MaxMsgsPerSubject,
+		epoch: Epoch(answer.Config.Metadata[metaEpoch]),
+
+		partitions: answer.Config.Metadata[metaPartitions],
+		first:      answer.State.FirstSeq,
+		last:       answer.State.LastSeq,
+		perInbox:   answer.Config.MaxMsgsPerSubject,
+		bytes:      answer.State.Bytes,
+		maxBytes:   uint64(max(answer.Config.MaxBytes, 0)),
 	}
 	if f.epoch == "" {
 		return facts{}, 0, unavailable(doing, fmt.Errorf("no %s in its metadata", metaEpoch))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,11 +36,15 @@ type Published struct {
 // notification of that id already, since less than 10 minutes ago, is a
 // duplicate, and so is an inbox named twice.
 //
-// The error is a peal.ErrUnavailable, after Config.Timeout at the latest, or
-// ctx's: some inboxes may have it then, and the same call is safe to repeat.
+// The error is a peal.ErrUnavailable, after Config.Timeout at the latest and at
+// once where it is known that nothing can be stored, or ctx's: some inboxes may
+// have it then, and the same call is safe to repeat.
 func (b *Bus) Publish(ctx context.Context, to []peal.Inbox, n peal.Notification) (Published, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
+	if err := b.writable(); err != nil {
+		return Published{}, unavailable("publish notification", err)
+	}
 	body := n.Encode()
 	o := &order{done: make(chan struct{})}
 	seen := make(map[peal.Inbox]bool, len(to))
@@ -55,16 +60,23 @@ func (b *Bus) Publish(ctx context.Context, to []peal.Inbox, n peal.Notification)
 	if len(seen) == 0 {
 		return Published{}, nil
 	}
+	for p := range posts {
+		try, err := p.stall.admit()
+		if err != nil {
+			return Published{}, unavailable("publish notification", err)
+		}
+		if try {
+			ctx, cancel = context.WithTimeout(ctx, tryPatience)
+			defer cancel()
+		}
+	}
 	o.pending = len(seen)
 	for p, batch := range posts {
 		p.enqueue(batch)
 	}
-
-	select {
-	case <-o.done:
-	case <-ctx.Done():
+	if err := b.await(ctx, o); err != nil {
 		o.abandoned.Store(true)
-		return Published{}, unavailable("publish notification", ctx.Err())
+		return Published{}, unavailable("publish notification", err)
 	}
 	if o.err != nil {
 		return Published{}, unavailable("publish notification", o.err)
@@ -74,6 +86,37 @@ func (b *Bus) Publish(ctx context.Context, to []peal.Inbox, n peal.Notification)
 	b.stats.Duplicates.Add(int64(o.result.Duplicates))
 	return o.result, nil
 }
+
+// writable returns why nothing can be stored, as far as it is known.
+func (b *Bus) writable() error {
+	if b.cfg.Server == nil {
+		return nil
+	}
+	return b.cfg.Server.Writable()
+}
+
+// await waits until an order is answered. A JetStream whose disk is full never
+// answers, so that is looked for meanwhile.
+func (b *Bus) await(ctx context.Context, o *order) error {
+	look := time.NewTicker(lookAtDisk)
+	defer look.Stop()
+	for {
+		select {
+		case <-o.done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+			if err := b.writable(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// lookAtDisk is how often who waits to have something stored asks whether that
+// is possible at all.
+const lookAtDisk = 250 * time.Millisecond
 
 // message makes the stored form of a notification: its body is the data of the
 // SSE event, byte for byte.
@@ -143,6 +186,7 @@ type publisher struct {
 	stream string
 	wake   chan struct{} // capacity 1: queue is not empty, or closed is set
 	under  chan struct{} // a token for each group under way
+	stall  *stall
 
 	mu     sync.Mutex // protects the rest
 	queue  []*post
@@ -154,7 +198,10 @@ func newPublisher(b *Bus, stream string) *publisher {
 	if b.cfg.Replicas > 1 {
 		groups = 4
 	}
-	return &publisher{bus: b, stream: stream, wake: make(chan struct{}, 1), under: make(chan struct{}, groups)}
+	return &publisher{
+		bus: b, stream: stream, stall: newStall(b, stream),
+		wake: make(chan struct{}, 1), under: make(chan struct{}, groups),
+	}
 }
 
 var errQueueFull = errors.New("too many notifications wait to be stored")
@@ -260,6 +307,7 @@ func (p *publisher) publish(group []*post) {
 		msgs[i] = post.msg
 	}
 	_, err := jetstreamext.PublishMsgBatch(ctx, p.bus.writes, msgs)
+	p.stall.heard(err)
 
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && (refused.ErrorCode == duplicateInBatch || refused.ErrorCode == duplicateUnderWay) {
@@ -308,8 +356,10 @@ func (p *publisher) single(group []*post) {
 		}
 		select {
 		case ack := <-acks[i].Ok():
+			p.stall.heard(nil)
 			post.answer(ack.Duplicate, nil)
 		case err := <-acks[i].Err(): // within Config.Timeout
+			p.stall.heard(err)
 			post.answer(false, err)
 		}
 	}

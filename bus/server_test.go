@@ -21,6 +21,7 @@ type wire struct {
 	holds  bool          // something is held back
 	conns  int
 	open   []net.Conn // all that were made, also those that have ended
+	full   error      // what Writable says
 }
 
 // The connections of a bus, in the order in which it opens them.
@@ -44,6 +45,20 @@ func (w *wire) InProcessConn() (net.Conn, error) {
 		w.open = append(w.open, c)
 	}
 	return c, err
+}
+
+// Writable implements what bus.Config.Server wants.
+func (w *wire) Writable() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.full
+}
+
+// fill has the server say that its disk is full; nil, that it is not.
+func (w *wire) fill(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.full = err
 }
 
 // cut parts the bus from its server, which goes on for others, until mend.
@@ -160,9 +175,11 @@ func (w *wire) stop() {
 }
 
 // start starts a server in dir, in place of the one that was stopped.
-func (w *wire) start(t testing.TB, dir string) {
-	s := bustest.ServerIn(t, dir)
+func (w *wire) start(t testing.TB, dir string) { w.use(bustest.ServerIn(t, dir)) }
+
+// use puts a server in place of the one that was stopped.
+func (w *wire) use(s *embedded.Server) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.server = s
-	w.mu.Unlock()
 }

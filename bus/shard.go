@@ -88,6 +88,7 @@ func (b *Bus) renewed(p *partition, f facts) {
 // reach this process.
 func (b *Bus) catchUp() {
 	for _, p := range b.partitions {
+		p.look.Store(true)
 		b.reader.ask(p.catchUp)
 	}
 }

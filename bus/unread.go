@@ -17,7 +17,7 @@ func (b *Bus) Unread(ctx context.Context, in peal.Inbox, upTo Cursor) (unread ui
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
 	unread, err = part.countUpTo(ctx, pl.subject("inbox", b.cfg.Region), upTo.Seq)
-	return unread, Cursor{Epoch: part.state}, err
+	return unread, Cursor{Epoch: part.stateEpoch()}, err
 }
 
 // countUpTo returns how many messages an inbox holds up to a sequence. The

@@ -40,6 +40,11 @@ type Config struct {
 	// connections, evenly. 0 means 30 s, negative all at once.
 	DrainWindow time.Duration
 
+	// AwayPatience is how long NATS may be away before the node is not ready.
+	// 0 means 30 s. Shorter takes every node out of service at once when a
+	// server of the cluster is started again.
+	AwayPatience time.Duration
+
 	// ActionHosts are the hosts that an absolute actionUrl of a notification
 	// may name, as host or host:port in lower case. Empty means none.
 	ActionHosts []string
@@ -62,6 +67,7 @@ func (c Config) withDefaults() Config {
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
 	c.DrainDelay = cmp.Or(c.DrainDelay, 5*time.Second)
 	c.DrainWindow = cmp.Or(c.DrainWindow, 30*time.Second)
+	c.AwayPatience = cmp.Or(c.AwayPatience, 30*time.Second)
 	c.Version = cmp.Or(c.Version, "dev")
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c
@@ -114,7 +120,7 @@ func (n *Node) ready() string {
 	switch {
 	case n.leaving.Load():
 		return "draining"
-	case !n.bus.Connected():
+	case n.bus.Away() > n.cfg.AwayPatience:
 		return "NATS is away"
 	}
 	for _, realm := range n.verifier.Status() {

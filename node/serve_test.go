@@ -43,7 +43,7 @@ func (s *site) get(url string) (status int, body string) {
 }
 
 func TestHealth(t *testing.T) {
-	s := start(t, nil)
+	s := start(t, func(c *config) { c.node.AwayPatience = time.Millisecond })
 	for _, base := range []string{s.url, s.admin} {
 		for _, path := range []string{"/livez", "/readyz"} {
 			if status, body := s.get(base + path); status != 200 || body != "ok\n" {
@@ -62,7 +62,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestConnectionsOutliveTheLossOfNATS(t *testing.T) {
-	s := start(t, func(c *config) { c.node.Heartbeat = time.Second })
+	s := start(t, func(c *config) { c.node.Heartbeat, c.node.AwayPatience = time.Second, time.Millisecond })
 	c := s.connect(s.jane())
 	c.greeting()
 	s.nats.Close()

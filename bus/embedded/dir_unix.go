@@ -25,16 +25,25 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// space returns how many bytes of the disk of a directory are free, and how
+// many it has.
+func space(dir string) (free, total int64, err error) {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(dir, &disk); err != nil {
+		return 0, 0, fmt.Errorf("read free space of %s: %w", dir, err)
+	}
+	return int64(disk.Bavail) * int64(disk.Bsize), int64(disk.Blocks) * int64(disk.Bsize), nil
+}
+
 // budget is how much of the disk JetStream may use: 70 % of what is free or
 // used by the directory already.
 func budget(dir string) (int64, error) {
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return 0, fmt.Errorf("read free space of %s: %w", dir, err)
+	free, _, err := space(dir)
+	if err != nil {
+		return 0, err
 	}
-	free := int64(disk.Bavail) * int64(disk.Bsize)
 	var used int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}

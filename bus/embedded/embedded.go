@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -47,12 +48,23 @@ type Config struct {
 // startTimeout bounds the wait for a server that has started.
 const startTimeout = 10 * time.Second
 
-// Server is a NATS server with JetStream. Close ends it.
+// Server is a NATS server with JetStream. Close ends it. Its methods may be
+// called concurrently.
 type Server struct {
-	server *server.Server
-	lock   *os.File
-	store  int64
-	once   sync.Once
+	cfg   Config
+	log   *slog.Logger
+	lock  *os.File
+	store int64
+
+	stop chan struct{} // closed when Close begins
+	done sync.WaitGroup
+	once sync.Once // runs Close
+
+	broken atomic.Bool // JetStream stores nothing until it is started again
+
+	mu     sync.Mutex     // protects the rest; not held while a server starts or ends
+	server *server.Server // nil while another one starts
+	listen string         // of the first one, so that the next has the same port
 }
 
 // Start starts a server and returns when it is ready. Every write is on disk
@@ -68,71 +80,132 @@ func Start(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock}
-	if err := s.start(cfg); err != nil {
+	s := &Server{
+		cfg:    cfg,
+		log:    cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		lock:   lock,
+		store:  cfg.Store,
+		listen: cfg.Listen,
+		stop:   make(chan struct{}),
+	}
+	if err := s.begin(); err != nil {
 		s.Close()
 		return nil, err
 	}
+	s.done.Go(s.watch)
 	return s, nil
 }
 
-func (s *Server) start(cfg Config) error {
-	store := filepath.Join(cfg.Dir, "jetstream")
-	s.store = cfg.Store
+// begin starts the first server.
+func (s *Server) begin() (err error) {
 	if s.store == 0 {
-		var err error
-		if s.store, err = budget(cfg.Dir); err != nil {
+		if s.store, err = budget(s.cfg.Dir); err != nil {
 			return err
 		}
 	}
-	opts := &server.Options{
-		ServerName:         "peal",
-		DontListen:         cfg.Listen == "",
-		NoSigs:             true,
-		JetStream:          true,
-		StoreDir:           store,
-		SyncAlways:         !cfg.Unsynced,
-		JetStreamMaxStore:  s.store,
-		JetStreamMaxMemory: cmp.Or(cfg.Memory, 256<<20),
-		MaxPayload:         1 << 20,
+	if err := s.start(); err != nil {
+		return err
 	}
-	if cfg.Listen != "" {
-		host, port, err := net.SplitHostPort(cfg.Listen)
-		if err != nil {
-			return fmt.Errorf("NATS listen address: %w", err)
-		}
-		if opts.Port, err = strconv.Atoi(port); err != nil || opts.Port < 0 || opts.Port > 65535 {
-			return fmt.Errorf("NATS listen address %s: the port must be a number up to 65535", cfg.Listen)
-		}
-		if opts.Port == 0 {
-			opts.Port = server.RANDOM_PORT
-		}
-		opts.Host = host
-	}
-	var err error
-	if s.server, err = server.NewServer(opts); err != nil {
-		return fmt.Errorf("configure embedded NATS: %w", err)
-	}
-	log := &logger{log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))}
-	s.server.SetLoggerV2(log, false, false, false)
-	s.server.Start() // returns when the store is recovered and the listener open, or one of them is not to be
-	if reason := log.fatal(); reason != "" {
-		return fmt.Errorf("start embedded NATS: %s", reason)
-	}
-	if !s.server.ReadyForConnections(startTimeout) || !s.server.JetStreamEnabled() {
-		return errors.New("start embedded NATS: not ready")
+	if a, ok := s.current().Addr().(*net.TCPAddr); ok && a != nil {
+		s.mu.Lock()
+		s.listen = a.String()
+		s.mu.Unlock()
 	}
 	return nil
 }
 
+// start starts a server on the files.
+func (s *Server) start() error {
+	opts, err := s.options()
+	if err != nil {
+		return err
+	}
+	started, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("configure embedded NATS: %w", err)
+	}
+	log := &logger{log: s.log}
+	started.SetLoggerV2(log, false, false, false)
+	started.Start() // returns when the store is recovered and the listener open, or one of them is not to be
+	reason := log.fatal()
+	if reason == "" && (!started.ReadyForConnections(startTimeout) || !started.JetStreamEnabled()) {
+		reason = "not ready"
+	}
+	if reason != "" {
+		end(started)
+		return fmt.Errorf("start embedded NATS: %s", reason)
+	}
+	s.mu.Lock()
+	s.server = started
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *Server) options() (*server.Options, error) {
+	s.mu.Lock()
+	listen := s.listen
+	s.mu.Unlock()
+	opts := &server.Options{
+		ServerName:         "peal",
+		DontListen:         listen == "",
+		NoSigs:             true,
+		JetStream:          true,
+		StoreDir:           filepath.Join(s.cfg.Dir, "jetstream"),
+		SyncAlways:         !s.cfg.Unsynced,
+		JetStreamMaxStore:  s.store,
+		JetStreamMaxMemory: cmp.Or(s.cfg.Memory, 256<<20),
+		MaxPayload:         1 << 20,
+	}
+	if listen == "" {
+		return opts, nil
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil, fmt.Errorf("NATS listen address: %w", err)
+	}
+	if opts.Port, err = strconv.Atoi(port); err != nil || opts.Port < 0 || opts.Port > 65535 {
+		return nil, fmt.Errorf("NATS listen address %s: the port must be a number up to 65535", listen)
+	}
+	if opts.Port == 0 {
+		opts.Port = server.RANDOM_PORT
+	}
+	opts.Host = host
+	return opts, nil
+}
+
+// current returns the server that runs; nil while another one starts.
+func (s *Server) current() *server.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.server
+}
+
+// end ends a server and waits until its files are closed.
+func end(s *server.Server) {
+	s.Shutdown()
+	s.WaitForShutdown()
+}
+
+var errStarting = errors.New("the embedded NATS is being started again")
+
 // InProcessConn returns a connection for a client in this process.
-func (s *Server) InProcessConn() (net.Conn, error) { return s.server.InProcessConn() }
+func (s *Server) InProcessConn() (net.Conn, error) {
+	current := s.current()
+	if current == nil {
+		return nil, errStarting
+	}
+	return current.InProcessConn()
+}
 
 // URL returns the address for NATS clients of other processes; "" without a
 // listener.
 func (s *Server) URL() string {
-	if a, ok := s.server.Addr().(*net.TCPAddr); ok && a != nil {
-		return s.server.ClientURL()
+	current := s.current()
+	if current == nil {
+		return ""
+	}
+	if a, ok := current.Addr().(*net.TCPAddr); ok && a != nil {
+		return current.ClientURL()
 	}
 	return ""
 }
@@ -143,9 +216,10 @@ func (s *Server) Store() int64 { return s.store }
 // Close ends the server and waits until its files are closed.
 func (s *Server) Close() {
 	s.once.Do(func() {
-		if s.server != nil {
-			s.server.Shutdown()
-			s.server.WaitForShutdown()
+		close(s.stop)
+		s.done.Wait()
+		if current := s.current(); current != nil {
+			end(current)
 		}
 		s.lock.Close() // lets go of the lock
 	})

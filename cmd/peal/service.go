@@ -150,16 +150,14 @@ func (s *service) run(ctx, again context.Context, onReady func(context.Context) 
 		}
 		return err
 	case <-s.bus.Closed():
-		cancel(errBusClosed)
+		cancel(s.bus.Err())
 		<-served
-		return errBusClosed
+		return fmt.Errorf("%w: start again when that is settled", s.bus.Err())
 	}
 }
 
 // errStopped: a signal came before the service was ready. It is no failure.
 var errStopped = errors.New("stopped")
-
-var errBusClosed = errors.New("the connection to NATS was closed for good: see the log; start again")
 
 // close ends what is left, from the outside in.
 func (s *service) close() {
