@@ -93,6 +93,16 @@ func (p *process) stop(s os.Signal) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// wait waits for a process that ends by itself and returns its exit status.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	late := time.AfterFunc(time.Minute, func() { p.cmd.Process.Kill() })
+	defer late.Stop()
+	io.Copy(io.Discard, p.out)
+	p.cmd.Wait()
+	return p.cmd.ProcessState.ExitCode()
+}
+
 func TestUsage(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, content string) string {
