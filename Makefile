@@ -1,5 +1,5 @@
-# Everything here needs Go, make and git; `race` a C compiler too, and `image`
-# a builder (it says which). Nothing else is installed or assumed.
+# Everything here needs Go, make and git; `race` a C compiler too, `e2e` Node.js
+# and npm, and `image` a builder (it says which). Nothing else is assumed.
 
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -9,6 +9,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # Where the vulnerability database is; empty means where govulncheck looks.
 VULNDB ?=
+
+# The oldest Node.js that e2e takes.
+NODE := 18
 
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
@@ -20,7 +23,7 @@ TAG     ?= $(VERSION)
 
 .PHONY: help
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: dev
 dev: build ## run all of peal in one process: ARGS='--listen 127.0.0.1:9090'
@@ -33,6 +36,14 @@ test: ## run all tests
 .PHONY: race
 race: ## run all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...
+
+# A module of its own: see cmd/peal/e2e/doc.go.
+.PHONY: e2e
+e2e: build ## run other people's clients against the binary (needs Node.js and npm)
+	@[[ $$(node -p 'parseInt(process.versions.node)' 2>/dev/null) -ge $(NODE) ]] && npm --version >/dev/null 2>&1 || \
+		{ echo "e2e: please install Node.js $(NODE) or later, and npm" >&2; exit 1; }
+	cd cmd/peal/e2e && npm ci
+	go -C cmd/peal/e2e test -count=1 ./... -args -peal $(abspath $(BIN))
 
 # One "package target" line for each fuzz target of the tree.
 fuzz_list = go test -list '^Fuzz' ./... | \
@@ -67,6 +78,9 @@ lint: ## check formatting, vet, staticcheck and the module files
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
 	go mod verify
+	go -C cmd/peal/e2e vet ./...
+	go -C cmd/peal/e2e run $(STATICCHECK) ./...
+	go -C cmd/peal/e2e mod tidy -diff
 
 # Exit status 3 is a finding. Without its database govulncheck knows nothing,
 # which is said and is no failure: a machine without that host can still build.

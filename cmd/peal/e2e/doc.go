@@ -1,0 +1,4 @@
+// Package e2e holds nothing but tests: other people's event stream clients
+// against the real binary. It is a module of its own, so that what they need
+// does not become what peal needs. make e2e runs it.
+package e2e

@@ -1,0 +1,15 @@
+package e2e_test
+
+import (
+	"flag"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+var (
+	binary = flag.String("peal", "../../../bin/peal", "the `binary` under test; make build makes it")
+	update = flag.Bool("update", false, "rewrite the table in docs/clients.md")
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

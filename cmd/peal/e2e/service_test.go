@@ -1,0 +1,172 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const notifications = "/api/v2/ticketing/ticket/sse/notifications"
+
+// service is peal dev, in processes that are ended and started again on one
+// port and one data directory.
+type service struct {
+	url  string
+	data string
+	ttl  atomic.Int64 // of the tokens that Tokens gives: a time.Duration
+
+	cmd *exec.Cmd
+	log *bytes.Buffer // of the process that runs
+}
+
+func startService(t *testing.T) *service {
+	t.Helper()
+	if _, err := os.Stat(*binary); err != nil {
+		t.Fatalf("no binary to test: make build makes one, -args -peal FILE names another: %v", err)
+	}
+	s := &service{data: t.TempDir()}
+	t.Cleanup(func() { s.end(syscall.SIGKILL) })
+	u, err := url.Parse(s.start(t, "127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.url = "http://127.0.0.1:" + u.Port() // localhost may be ::1 first
+	return s
+}
+
+// start starts a process and returns where it says that it is.
+func (s *service) start(t *testing.T, listen string) (url string) {
+	t.Helper()
+	s.log = new(bytes.Buffer)
+	s.cmd = exec.Command(*binary, "dev", "--data", s.data, "--listen", listen, "--admin", "127.0.0.1:0",
+		"--heartbeat", "1s", "--drain-window", "2s", "--ready-json")
+	s.cmd.Env = append(os.Environ(), "PEAL_DRAIN_DELAY=500ms")
+	s.cmd.Stderr = s.log
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var ready struct{ URL string }
+	if err := json.NewDecoder(out).Decode(&ready); err != nil {
+		s.end(syscall.SIGKILL)
+		t.Fatalf("no ready line from peal dev: %v\n%s", err, s.log)
+	}
+	return ready.URL
+}
+
+// restart starts the service again, where it was.
+func (s *service) restart(t *testing.T) {
+	t.Helper()
+	s.start(t, strings.TrimPrefix(s.url, "http://"))
+}
+
+// end ends the process and returns its exit status, -1 if it was killed.
+func (s *service) end(by os.Signal) int {
+	if s.cmd.ProcessState == nil {
+		s.cmd.Process.Signal(by)
+		s.cmd.Wait()
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// token mints a token by peal token.
+func (s *service) token(ctx context.Context, user string, ttl time.Duration, more ...string) (string, error) {
+	args := append([]string{"token", "--data", s.data, "--realm", realm, "--tenant", tenant, "--user", user, "--ttl", ttl.String()}, more...)
+	out, err := exec.CommandContext(ctx, *binary, args...).Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+// tokens gives each client fresh tokens of its user, at /USER, as the backend
+// of an application would.
+func (s *service) tokens(t *testing.T) (url string) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, err := s.token(r.Context(), path.Base(r.URL.Path), time.Duration(s.ttl.Load()))
+		if err != nil {
+			http.Error(w, "no token", http.StatusInternalServerError)
+			return
+		}
+		io.WriteString(w, token)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// publisher tells all users the same, one notification after the other.
+type publisher struct {
+	service *service
+	token   string
+	users   []string
+}
+
+// pause is between two notifications, and between two tries of one.
+const pause = 50 * time.Millisecond
+
+// run publishes until ctx ends, each notification until it is acknowledged,
+// under one id.
+func (p publisher) run(ctx context.Context, s *stage) {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for n := 1; ctx.Err() == nil; n++ {
+		id := fmt.Sprintf("n%05d", n)
+		for p.publish(id) != nil {
+			s.note(func() { s.refused++ })
+			<-tick.C
+		}
+		s.note(func() { s.acked = append(s.acked, id) })
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+var errNotStored = errors.New("not stored")
+
+func (p publisher) publish(id string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	body, err := json.Marshal(map[string]any{
+		"recipients": p.users,
+		"notification": map[string]any{
+			"id": id, "type": "mention", "ticketId": "12345", "ticketNumber": "INC-2024-001234",
+			"title": "VPN Connection Issue", "message": "You were mentioned",
+		},
+	})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.service.url+"/api/v2/ticketing/ticket/notification", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	setHeaders(req.Header, map[string]string{
+		"Authorization": "Bearer " + p.token, "realmname": realm, "x-tenantid": tenant, "Content-Type": "application/json",
+	})
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != http.StatusAccepted {
+		return errNotStored
+	}
+	return nil
+}
