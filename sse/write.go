@@ -19,10 +19,11 @@ const maxID = 64
 // maxData is what fits into a line that a Reader accepts.
 const maxData = MaxLine - len("data: ")
 
-// Append appends e as it goes over the wire: retry, id, event and data, each
-// on a line that ends in LF, then a blank line. A Retry that is not whole
-// milliseconds is rounded up, so that it never becomes 0. Append allocates
-// only to grow dst.
+// Append appends e as it goes over the wire: retry, event, data and id, each
+// on a line that ends in LF, then a blank line. The id comes last because some
+// clients take it as soon as they have read it, and would resume after an event
+// that was cut off. A Retry that is not whole milliseconds is rounded up, so
+// that it never becomes 0. Append allocates only to grow dst.
 //
 // The error is an ErrEvent, and dst is returned as it was, for a name outside
 // the closed set, an id that is not 1 to 64 printable ASCII characters,
@@ -37,15 +38,14 @@ func Append(dst []byte, e Event) ([]byte, error) {
 		dst = strconv.AppendInt(dst, wholeMilliseconds(e.Retry), 10)
 		dst = append(dst, '\n')
 	}
-	if e.ID != "" {
-		dst = append(dst, "id: "...)
-		dst = append(dst, e.ID...)
-		dst = append(dst, '\n')
-	}
 	dst = append(dst, "event: "...)
 	dst = append(dst, e.Name...)
 	dst = append(dst, "\ndata: "...)
 	dst = append(dst, e.Data...)
+	if e.ID != "" {
+		dst = append(dst, "\nid: "...)
+		dst = append(dst, e.ID...)
+	}
 	return append(dst, "\n\n"...), nil
 }
 

@@ -122,7 +122,7 @@ func TestAppendTakesWhatIsAllowed(t *testing.T) {
 		{"bare", sse.Event{Name: sse.Gap, Data: []byte("x")}, "event: gap\ndata: x\n\n"},
 		{"space before data", sse.Event{Name: sse.Gap, Data: []byte(" x")}, "event: gap\ndata:  x\n\n"},
 		{"line separators of Unicode", sse.Event{Name: sse.Gap, Data: []byte("\u0085\u2028")}, "event: gap\ndata: \u0085\u2028\n\n"},
-		{"id of 64", sse.Event{ID: strings.Repeat("~", 64), Name: sse.Gap, Data: []byte("x")}, "id: " + strings.Repeat("~", 64) + "\nevent: gap\ndata: x\n\n"},
+		{"id of 64", sse.Event{ID: strings.Repeat("~", 64), Name: sse.Gap, Data: []byte("x")}, "event: gap\ndata: x\nid: " + strings.Repeat("~", 64) + "\n\n"},
 		{"part of a millisecond", sse.Event{Name: sse.Gap, Data: []byte("x"), Retry: 1}, "retry: 1\nevent: gap\ndata: x\n\n"},
 		{"more than a millisecond", sse.Event{Name: sse.Gap, Data: []byte("x"), Retry: 1500*time.Millisecond + 1}, "retry: 1501\nevent: gap\ndata: x\n\n"},
 	} {

@@ -40,7 +40,7 @@ const (
 // scenes lists what every library is put through, but for the refused
 // connection, which no server can act.
 func scenes() []scene {
-	first := send(quick + "id: 1\nevent: notification\ndata: first\n\n")
+	first := send(quick + "event: notification\ndata: first\nid: 1\n\n")
 	heartbeat := send("event: heartbeat\ndata: {}\n\n")
 	return []scene{
 		{"abort", []act{then(first, heartbeat, abort)}},
@@ -53,8 +53,8 @@ func scenes() []scene {
 		}},
 		{"error", []act{then(first, send("event: error\ndata: {\"code\":\"DRAINING\"}\n\n"), stay)}},
 		{"cut", []act{
-			then(first, send("id: 2\nevent: notification\ndata: second\n"), abort),
-			then(send("id: 3\nevent: notification\ndata: third\n\n"), stay),
+			then(first, send("event: notification\ndata: second\n"), abort),
+			then(send("event: connected\ndata: welcome\n\n"), send("event: notification\ndata: third\nid: 3\n\n"), stay),
 		}},
 	}
 }
@@ -207,7 +207,7 @@ func (f *refusal) once(ctx context.Context, l net.Listener, p *probe) {
 		p.arrive(f.at, r)
 		l.Close()
 		defer cancel()
-		then(send(quick+"id: 1\nevent: notification\ndata: first\n\n"), send("event: heartbeat\ndata: {}\n\n"), abort)(w)
+		then(send(quick+"event: notification\ndata: first\nid: 1\n\n"), send("event: heartbeat\ndata: {}\n\n"), abort)(w)
 	})
 }
 

@@ -178,7 +178,7 @@ func (s *stage) cutInside(l library) string {
 	took, garbled := false, false
 	for _, r := range s.reports[at] {
 		took = took || r.Data == "second"
-		garbled = garbled || r.Data != "third" && strings.HasSuffix(r.Data, "third")
+		garbled = garbled || r.Data != "welcome" && strings.HasSuffix(r.Data, "welcome")
 	}
 	var found []string
 	switch last := s.attempts[at][1].last; {
@@ -192,7 +192,7 @@ func (s *stage) cutInside(l library) string {
 		found = append(found, "**without its place**")
 	}
 	if garbled {
-		found = append(found, "**garbles the next**")
+		found = append(found, "**garbles `connected`**")
 	}
 	return strings.Join(found, ", ")
 }
