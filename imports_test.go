@@ -40,7 +40,8 @@ var rooms = []struct {
 	{"bus/bustest", []string{".", "bus", "bus/embedded"}, "a bus for tests is a bus and a server, no more"},
 	{"dispatch", []string{".", "auth", "bus", "sse"}, "dispatch and node run in different processes and meet only in the bus"},
 	{"node", []string{".", "auth", "bus", "sse", "web"}, "node and dispatch run in different processes and meet only in the bus"},
-	{"cmd/peal", []string{".", "sse", "web", "auth", "auth/issuer", "bus", "bus/embedded", "dispatch", "node"},
+	{"cmd/peal/bench", []string{"sse"}, "what measures a service is its client: it knows what comes over the wire, not who made it"},
+	{"cmd/peal", []string{".", "sse", "web", "auth", "auth/issuer", "bus", "bus/embedded", "dispatch", "node", "cmd/peal/bench"},
 		"the binary puts everything together, but for what is made for tests"},
 }
 
