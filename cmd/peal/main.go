@@ -35,6 +35,8 @@ func commands() []command {
 		{"publish", "--to USER [--to USER]… [--type TYPE] [flags]", "publish a notification", publish},
 		{"tail", "--user USER [flags]", "follow a user's notifications", tail},
 		{"token", "--user USER [flags]", "print a token of the issuer that dev runs", token},
+		{"bench", "[--connections N] [--rate N] [--duration D] [--storm | --slow] [flags]",
+			"measure a service: latency, memory, CPU, and whether anything is lost", runBench},
 		{"config", "check|print [flags]", "check the configuration, or print what is in force", config},
 		{"version", "", "print the version", printVersion},
 	}

@@ -1,0 +1,357 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth/issuer"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/cmd/peal/bench"
+	"github.com/pealhq/peal/node"
+)
+
+const (
+	// maxSamples bounds the latencies that are kept, all of them, 8 bytes each.
+	maxSamples = 20_000_000
+
+	// spareFiles is what the bench has open beside its connections.
+	spareFiles = 300
+
+	// benchTTL is how much longer than the publishing the tokens are good.
+	benchTTL = time.Hour
+
+	// ownConnections is how many one user opens where only one token is given:
+	// as many as a service allows by default.
+	ownConnections = 5
+)
+
+// benchFlags is how peal bench was called.
+type benchFlags struct {
+	*target
+	connections, perUser int
+	rate                 int
+	duration             time.Duration
+	publish              string // post, batch or bus
+	batch                int
+	storm, slow, json    bool
+	nats, natsCreds      string
+	region               string
+	nodePID, natsPID     int
+	set                  map[string]bool // by name: given by somebody, not a default
+
+	ownToken bool // the connections are all of the one user whose token was given
+}
+
+// runBench answers peal bench.
+func runBench(ctx context.Context, c *call) error {
+	err := c.measure(ctx)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return errStopped // before there was anything to report
+	}
+	return err
+}
+
+func (c *call) measure(ctx context.Context) error {
+	f, err := c.benchFlags()
+	if err != nil {
+		return err
+	}
+	running, err := f.place()
+	if err != nil {
+		return err
+	}
+	if err := f.check(running); err != nil {
+		return err
+	}
+	say := func(s string) { fmt.Fprintf(c.stderr, "peal bench: %s\n", s) }
+	cfg, err := f.config(ctx, running, say)
+	if err != nil {
+		return err
+	}
+	p, err := f.publisher(ctx, running)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	cfg.Publish = p.publish
+	report, err := bench.Run(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return c.tellBench(f, report)
+}
+
+func (c *call) benchFlags() (*benchFlags, error) {
+	fs := c.flags()
+	f := &benchFlags{target: c.target(fs), set: make(map[string]bool)}
+	fs.Lookup("url").Usage = "`URL` of the service, if it is not the peal dev in --data; without a token, that dev mints them"
+	fs.IntVar(&f.connections, "connections", 1000, "open `N` connections; with a token of your own, they are all its user's, 5 by default, and it needs the role to publish")
+	fs.IntVar(&f.perUser, "per-user", 1, "`N` connections for each user")
+	fs.IntVar(&f.rate, "rate", 500, "publish `N` notifications a second, by the clock: whoever is held up is behind schedule, and latency counts from when a notification was due")
+	fs.DurationVar(&f.duration, "duration", 10*time.Second, "publish for `D`; --slow does so six times")
+	fs.StringVar(&f.publish, "publish", "post", "`post|batch|bus`: one POST for each notification, one for --batch users, or straight into JetStream")
+	fs.IntVar(&f.batch, "batch", 100, "tell `N` users with one POST of --publish batch")
+	fs.BoolVar(&f.storm, "storm", false, "publish while all are away, then let all come back at once")
+	fs.BoolVar(&f.slow, "slow", false, "measure the others in turn without and with slow ones: for each 1,000 one that stops reading and one that reads 10 bytes a second")
+	fs.StringVar(&f.nats, "nats", "", "`URL` of the service's NATS, to publish by the bus and to find its process")
+	fs.StringVar(&f.natsCreds, "nats-creds", "", "`FILE` with NATS credentials")
+	fs.StringVar(&f.region, "region", "local", "`NAME` of the service's region, to publish by the bus")
+	fs.IntVar(&f.nodePID, "node-pid", 0, "process `ID` of the node; by default that of who listens at its address, if it is on this machine")
+	fs.IntVar(&f.natsPID, "nats-pid", 0, "process `ID` of the NATS server; the same by default")
+	fs.BoolVar(&f.json, "json", false, "print the report as JSON")
+	if err := c.parse(fs, c.args); err != nil {
+		return nil, err
+	}
+	fs.Visit(func(x *flag.Flag) { f.set[x.Name] = true })
+	if f.token == "" {
+		f.token = c.getenv("PEAL_TOKEN")
+	}
+	return f, f.checkFlags()
+}
+
+// checkFlags refuses what is wrong by itself.
+func (f *benchFlags) checkFlags() error {
+	switch {
+	case f.connections < 1:
+		return usagef("--connections must be at least 1")
+	case f.perUser < 1 || f.perUser > f.connections:
+		return usagef("--per-user must be at least 1 and at most --connections")
+	case f.connections%f.perUser != 0:
+		return usagef("--connections must be a multiple of --per-user")
+	case f.rate < 1:
+		return usagef("--rate must be at least 1")
+	case f.duration <= 0:
+		return usagef("--duration must be more than 0")
+	case f.publish != "post" && f.publish != "batch" && f.publish != "bus":
+		return usagef("--publish must be post, batch or bus")
+	case f.batch < 1 || f.batch > 1000:
+		return usagef("--batch must be 1 to 1000: the service takes no more in one request")
+	case f.set["batch"] && f.publish != "batch":
+		return usagef("--batch is of --publish batch")
+	case f.storm && f.slow:
+		return usagef("--storm and --slow exclude each other: measure one after the other")
+	case f.nodePID < 0 || f.natsPID < 0:
+		return usagef("--node-pid and --nats-pid must be process ids")
+	case float64(f.rate)*f.duration.Seconds()*float64(f.perUser) > maxSamples:
+		return usagef("--rate, --duration and --per-user make more than 20,000,000 events: every latency is kept, so measure less")
+	}
+	if _, err := bus.ParseRegion(f.region); err != nil {
+		return usagef("--region %s", strings.TrimPrefix(err.Error(), "region: "))
+	}
+	tenant, err := peal.ParseTenant(f.tenant)
+	if err != nil {
+		return usagef("--%v", err)
+	}
+	f.tenant = string(tenant)
+	return nil
+}
+
+// place finds the service. running is the peal dev that mints tokens; zero
+// where a token was given with an address.
+func (f *benchFlags) place() (running ready, err error) {
+	if f.url == "" || f.token == "" {
+		if running, err = readDevJSON(f.data); err != nil {
+			return ready{}, err
+		}
+	}
+	if f.url == "" {
+		f.url = running.URL
+	}
+	f.url = strings.TrimSuffix(f.url, "/")
+	if u, err := url.Parse(f.url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return ready{}, usagef("--url must be an address such as https://peal.example.com")
+	}
+	return running, nil
+}
+
+// check refuses what can't work together, and settles how many connections
+// whose are.
+func (f *benchFlags) check(running ready) error {
+	if f.ownToken = f.token != ""; f.ownToken {
+		if !f.set["connections"] {
+			f.connections = ownConnections
+		}
+		f.perUser = f.connections
+		if f.slow || f.publish == "bus" {
+			return usagef("--slow and --publish bus need many users: leave out the token, and say --data DIR of the peal dev that can mint theirs")
+		}
+	}
+	if f.publish == "bus" && f.natsURL(running) == "" {
+		return usagef("--publish bus needs the address of NATS: say --nats URL, or start peal dev with --nats-listen")
+	}
+	need := f.connections + f.slowUsers()*f.perUser + spareFiles
+	if have := bench.OpenFiles(); have > 0 && need > have {
+		return usagef("--connections %d needs about %d open files, and this process may have %d: raise it with ulimit -n", f.connections, need, have)
+	}
+	return nil
+}
+
+func (f *benchFlags) slowUsers() int {
+	if !f.slow {
+		return 0
+	}
+	return bench.SlowFor(f.connections / f.perUser)
+}
+
+// config puts together what is measured, but for how it is published.
+func (f *benchFlags) config(ctx context.Context, running ready, say func(string)) (bench.Config, error) {
+	cfg := bench.Config{
+		Kind:      bench.Steady,
+		URL:       f.url + node.Base + "/ticket/sse/notifications",
+		Header:    http.Header{"Realmname": {f.realm}, "X-Tenantid": {f.tenant}},
+		PerUser:   f.perUser,
+		Rate:      float64(f.rate),
+		Duration:  f.duration,
+		Group:     1,
+		Processes: bench.System,
+		Self:      os.Getpid(),
+		Say:       say,
+	}
+	switch {
+	case f.storm:
+		cfg.Kind = bench.Storm
+	case f.slow:
+		cfg.Kind = bench.Slow
+	}
+	if f.publish == "batch" {
+		cfg.Group = min(f.batch, f.connections/f.perUser)
+	}
+	cfg.Node, cfg.NATS = f.processes(running)
+	users, err := f.users(ctx, running, say)
+	if err != nil {
+		return bench.Config{}, err
+	}
+	healthy := len(users) - f.slowUsers()
+	cfg.Users, cfg.SlowUsers = users[:healthy], users[healthy:]
+	return cfg, nil
+}
+
+// processes finds the processes of the node and of JetStream; 0 means unknown.
+func (f *benchFlags) processes(running ready) (nodePID, natsPID int) {
+	nodePID, natsPID = f.nodePID, f.natsPID
+	if u, err := url.Parse(f.url); err == nil && nodePID == 0 {
+		nodePID = bench.System.Listener(bench.Address(u))
+	}
+	embedded := f.url == running.URL && running.NATS == ""
+	switch nats := f.natsURL(running); {
+	case natsPID != 0:
+	case nats != "":
+		natsPID = bench.System.Listener(natsAddress(nats))
+	case embedded:
+		natsPID = nodePID
+	}
+	return nodePID, natsPID
+}
+
+// natsURL is where the service's NATS is, as far as is known.
+func (f *benchFlags) natsURL(running ready) string {
+	if f.nats == "" && f.url == running.URL {
+		return running.NATS
+	}
+	return f.nats
+}
+
+// natsAddress is the HOST:PORT of the first of NATS URLs.
+func natsAddress(urls string) string {
+	first, _, _ := strings.Cut(urls, ",")
+	if !strings.Contains(first, "://") {
+		first = "nats://" + first // as the NATS client reads it
+	}
+	u, err := url.Parse(first)
+	if err != nil {
+		return ""
+	}
+	if u.Port() == "" {
+		u.Host += ":4222"
+	}
+	return u.Host
+}
+
+// users are those whose connections are opened, with their tokens: of a fresh
+// name each, so that no run finds what another has left.
+func (f *benchFlags) users(ctx context.Context, running ready, say func(string)) ([]bench.User, error) {
+	if f.ownToken {
+		return []bench.User{{Token: f.token}}, nil
+	}
+	tokens, err := openIssuer(f.data, running.URL)
+	if err != nil {
+		return nil, err
+	}
+	users := make([]bench.User, f.connections/f.perUser+f.slowUsers())
+	say(fmt.Sprintf("minting tokens of %d users", len(users)))
+	run := time.Now().UnixMilli()
+	for i := range users {
+		users[i].ID = fmt.Sprintf("bench-%d-%d", run, i)
+	}
+	return users, f.mintAll(ctx, tokens, users)
+}
+
+// mintAll mints the tokens of users, on all processors.
+func (f *benchFlags) mintAll(ctx context.Context, tokens *issuer.Issuer, users []bench.User) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var done sync.WaitGroup
+	share := int(math.Ceil(float64(len(users)) / float64(minters)))
+	for start := 0; start < len(users); start += share {
+		mine := users[start:min(start+share, len(users))]
+		done.Go(func() {
+			for i := range mine {
+				if ctx.Err() != nil {
+					return
+				}
+				var err error
+				if mine[i].Token, err = f.mintOne(tokens, mine[i].ID); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	done.Wait()
+	return context.Cause(ctx)
+}
+
+// mintOne mints a token that outlives the run.
+func (f *benchFlags) mintOne(tokens *issuer.Issuer, user string, roles ...string) (string, error) {
+	return mint(tokens, f.realm, user, peal.Tenant(f.tenant), benchTTL+6*f.duration, "", roles)
+}
+
+// minters are more than the processors of most machines, and cost nothing.
+const minters = 16
+
+// tellBench prints the report. Faults are an error: the service broke its
+// promise, or history was too short.
+func (c *call) tellBench(f *benchFlags, r *bench.Report) error {
+	if f.json {
+		if err := printJSON(c.stdout, benchReport{version, f.url, f.publish, r}); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(c.stdout, "%s: %d connections of %d users, %d notifications/s for %v by %s, %s\n",
+			f.url, f.connections, r.Users, f.rate, f.duration, f.publish, r.Kind)
+		if err := r.Text(c.stdout); err != nil {
+			return err
+		}
+	}
+	if n := r.Faults(); n > 0 {
+		return fmt.Errorf("%d events were lost, duplicated, out of order or misdirected: see the report", n)
+	}
+	return nil
+}
+
+// benchReport is what peal bench --json prints.
+type benchReport struct {
+	Version string `json:"version"` // of this binary
+	URL     string `json:"url"`
+	Publish string `json:"publish"`
+	*bench.Report
+}
