@@ -114,6 +114,7 @@ type Bus struct {
 	partitions []*partition // index: partition number
 	shards     []*shard
 	reader     *reader
+	gate       *gate
 
 	closing chan struct{}  // closed when Close begins
 	closed  chan struct{}  // closed when NATS will not come back; failure is set by then
@@ -137,6 +138,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		closed:  make(chan struct{}),
 	}
 	b.log = b.cfg.Logger
+	b.gate = newGate(b.cfg.Timeout)
 	b.health = newHealth(b.log)
 	if err := b.open(ctx); err != nil {
 		b.Close()

@@ -31,6 +31,11 @@ type Start struct {
 
 	// Recovered: everything after the follower's own cursor follows.
 	Recovered bool
+
+	// Unread is how many notifications up to Cursor are unread, ReadState the
+	// version of the read state.
+	Unread    uint64
+	ReadState Cursor
 }
 
 // Feed is one follower of an inbox.
@@ -62,19 +67,20 @@ type Feed struct {
 // core subscription for each inbox that this process follows, and nothing for
 // further followers of the same.
 //
-// The error is a peal.ErrUnavailable, or ctx's.
-func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink) (*Feed, error) {
+// When many come at once, each waits its turn as long as others get theirs. The
+// error is a peal.ErrUnavailable, after Config.Timeout where JetStream does not
+// answer, or ctx's.
+func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink) (_ *Feed, err error) {
 	if !b.Connected() {
 		return nil, unavailable("follow inbox", nats.ErrDisconnected)
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
-	select {
-	case b.reader.admit <- struct{}{}:
-		defer func() { <-b.reader.admit }()
-	case <-ctx.Done():
-		return nil, unavailable("follow inbox", ctx.Err())
+	deadline, err := b.gate.enter(ctx)
+	if err != nil {
+		return nil, unavailable("follow inbox", err)
 	}
+	defer func() { b.gate.leave(err == nil) }()
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 
 	part, pl := b.partition(in)
 	f := &Feed{
@@ -84,10 +90,10 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 		sink:    sink,
 	}
 	f.shard = b.shardOf(f.live)
-	if err := f.shard.attach(ctx, f); err != nil {
+	if err = f.shard.attach(ctx, f); err != nil {
 		return nil, unavailable("follow inbox", err)
 	}
-	if err := f.position(ctx, after); err != nil {
+	if err = f.position(ctx, after); err != nil {
 		f.Close()
 		part.refresh() // whether the leader is there at all
 		return nil, err
@@ -97,23 +103,20 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 
 // position decides where the feed begins. The subscription is active by then:
 // what is stored later is seen live, or found by the tail check.
-func (f *Feed) position(ctx context.Context, after Cursor) error {
+func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 	if after.IsZero() {
-		end, err := f.part.end(ctx, f.subject)
-		if err != nil {
-			return unavailable("follow inbox", err)
+		f.start.Cursor, err = f.part.end(ctx, f.subject)
+	} else if f.first, err = f.part.recover(ctx, f.subject, after); err == nil {
+		f.start = Start{Cursor: after, Recovered: true}
+		if gap := f.first.gap; gap != nil {
+			f.start = Start{Cursor: gap.Cursor, Gap: true}
 		}
-		f.start = Start{Cursor: end}
-		return nil
 	}
-	r, err := f.part.recover(ctx, f.subject, after)
+	if err == nil {
+		f.start.Unread, f.start.ReadState, err = f.part.unread(ctx, f.subject, f.start.Cursor)
+	}
 	if err != nil {
 		return unavailable("follow inbox", err)
-	}
-	f.first = r
-	f.start = Start{Cursor: after, Recovered: true}
-	if r.gap != nil {
-		f.start = Start{Cursor: r.gap.Cursor, Gap: true}
 	}
 	return nil
 }

@@ -5,10 +5,6 @@ import (
 	"sync"
 )
 
-// maxAdmitted is how many followers may be starting at once. The rest waits
-// its turn: after a restart everybody comes back together.
-const maxAdmitted = 64
-
 // readers is how many reads for feeds are under way at once. The server
 // answers the reads of one connection one after the other, so more would only
 // wait there.
@@ -16,16 +12,15 @@ const readers = 4
 
 // reader reads for the feeds, which never wait.
 type reader struct {
-	bus   *Bus
-	admit chan struct{} // a token for each follower that is starting
-	wake  chan struct{} // capacity 1: jobs is not empty
+	bus  *Bus
+	wake chan struct{} // capacity 1: jobs is not empty
 
 	mu   sync.Mutex // protects jobs
 	jobs []func()   // at most one for each feed, and the tail checks
 }
 
 func newReader(b *Bus) *reader {
-	r := &reader{bus: b, admit: make(chan struct{}, maxAdmitted), wake: make(chan struct{}, 1)}
+	r := &reader{bus: b, wake: make(chan struct{}, 1)}
 	for range readers {
 		b.done.Go(r.run)
 	}

@@ -16,8 +16,12 @@ func (b *Bus) Unread(ctx context.Context, in peal.Inbox, upTo Cursor) (unread ui
 	part, pl := b.partition(in)
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	unread, err = part.countUpTo(ctx, pl.subject("inbox", b.cfg.Region), upTo.Seq)
-	return unread, Cursor{Epoch: part.stateEpoch()}, err
+	return part.unread(ctx, pl.subject("inbox", b.cfg.Region), upTo)
+}
+
+func (p *partition) unread(ctx context.Context, subject string, upTo Cursor) (unread uint64, state Cursor, err error) {
+	unread, err = p.countUpTo(ctx, subject, upTo.Seq)
+	return unread, Cursor{Epoch: p.stateEpoch()}, err
 }
 
 // countUpTo returns how many messages an inbox holds up to a sequence. The

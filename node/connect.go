@@ -44,12 +44,8 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	defer feed.Close()
-	first, err := n.greet(r, caller, feed.Start())
-	if err != nil {
-		return err
-	}
 
-	h.offer(first)
+	h.offer(greet(caller, feed.Start()))
 	if err := n.open(c); err != nil {
 		return err
 	}
@@ -73,18 +69,14 @@ func beginEventStream(w http.ResponseWriter) {
 }
 
 // greet makes the first event of a connection.
-func (n *Node) greet(r *request, caller auth.Caller, start bus.Start) ([]byte, error) {
-	unread, state, err := n.bus.Unread(r.Context(), caller.Inbox, start.Cursor)
-	if err != nil {
-		return nil, err
-	}
+func greet(caller auth.Caller, start bus.Start) []byte {
 	return connectedFrame(connected{
 		Message:   "Connected to notification stream",
 		UserID:    caller.Inbox.User,
 		Timestamp: peal.NewTimestamp(time.Now()),
 		ExpiresAt: peal.NewTimestamp(caller.Expires),
 		Recovered: start.Recovered,
-		Unread:    unread,
-		ReadState: state.String(),
-	}, start), nil
+		Unread:    start.Unread,
+		ReadState: start.ReadState.String(),
+	}, start)
 }
