@@ -139,6 +139,22 @@ func (s *sink) give(room int) {
 	s.feed.Resume()
 }
 
+// rewind drops what came after a place, as far as the feed is concerned, and
+// has no room until the feed is back there.
+func (s *sink) rewind(to bus.Cursor, meanwhile func()) {
+	s.t.Helper()
+	s.take(0)
+	there := make(chan struct{})
+	s.feed.Rewind(to, func() { close(there) })
+	meanwhile()
+	select {
+	case <-there:
+	case <-time.After(time.Minute):
+		s.t.Fatal("the feed does not go back")
+	}
+	s.give(-1)
+}
+
 func tail(items []string) []string { return items[max(0, len(items)-5):] }
 
 // follow starts a feed into a new sink without bound.

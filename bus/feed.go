@@ -85,15 +85,17 @@ func (f *Feed) resumed() {
 }
 
 // rewind rests at a place that the feed has passed. Where the place is of
-// another incarnation by now, the read after it says so.
-func (f *Feed) rewind(to Cursor) {
+// another incarnation by now, the read after it says so. It reports whether the
+// feed is there.
+func (f *Feed) rewind(to Cursor) bool {
 	if f.closed.Load() || !f.begun {
-		return
+		return false
 	}
 	f.last, f.clear, f.gap = to, 0, nil
 	f.tries = 0
 	f.round++ // what is being read is of a place further on
 	f.rest()
+	return true
 }
 
 // place is where the feed stands once it has declared what it has to.

@@ -148,11 +148,18 @@ func (f *Feed) Resume() {
 }
 
 // Rewind has the feed go back: the sink has dropped what it took after a place,
-// and is offered it again after Resume. Until then it may still be offered
-// something and has to refuse it. The place is one that the feed has passed.
-// Rewind does not block, and may be called from within the sink.
-func (f *Feed) Rewind(to Cursor) {
-	f.shard.post(func() { f.rewind(to) })
+// and is offered it again after Resume. The place is one that the feed has
+// passed. there is called, by the goroutine that calls the sink, once the feed
+// stands there and rests. Until then the sink may still be offered what came
+// next, and has to refuse it, or that would overtake what comes again. Rewind
+// does not block, and may be called from within the sink. A feed that is closed
+// goes nowhere any more.
+func (f *Feed) Rewind(to Cursor, there func()) {
+	f.shard.post(func() {
+		if f.rewind(to) {
+			there()
+		}
+	})
 }
 
 // Close ends the feed. A call of the sink that is under way ends soon; no

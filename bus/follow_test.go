@@ -469,10 +469,7 @@ func TestRewindOffersAgainWhatWasDropped(t *testing.T) {
 	publish(t, b, "n3", jane)
 	s.wait(3)
 
-	s.take(0)
-	s.feed.Rewind(s.cursor(0))
-	publish(t, b, "n4", jane)
-	s.give(-1)
+	s.rewind(s.cursor(0), func() { publish(t, b, "n4", jane) })
 	if diff := cmp.Diff([]string{"n1", "n2", "n3", "n2", "n3", "n4"}, s.wait(6)); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
@@ -497,9 +494,7 @@ func TestRewindDeclaresAGapAgain(t *testing.T) {
 	if diff := cmp.Diff(want, s.wait(4)); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
-	s.take(0)
-	s.feed.Rewind(first.cursor(0))
-	s.give(-1)
+	s.rewind(first.cursor(0), func() {})
 	if diff := cmp.Diff(want, s.wait(8)[4:]); diff != "" {
 		t.Fatalf("after the rewind (-want +got):\n%s", diff)
 	}
