@@ -29,11 +29,14 @@ var farewell = map[reason]struct{ code, message string }{
 // transport holds an open response and writes to it. There is one kind, the
 // request's own goroutine; whatever else can hold a socket fits behind it.
 type transport interface {
-	// offer takes bytes to be written, all or none, and never blocks. After it
-	// has answered false the transport calls Feed.Resume when there is room.
-	offer(frame []byte) bool
+	// offer takes a frame of the feed to be written, all or none, and never
+	// blocks. at is where the reader is after it; zero if it does not tell. After
+	// it has answered false the transport calls Feed.Resume when there is room.
+	// What it has taken and not begun to write it may drop, with Feed.Rewind.
+	offer(frame []byte, at bus.Cursor) bool
 
-	// offerIdle is offer, but only if nothing waits to be written.
+	// offerIdle takes a frame that means something only now, and only if nothing
+	// is being written or waits to be.
 	offerIdle(frame []byte) bool
 
 	// end has the response aborted, after what was taken and the last bytes,
@@ -64,7 +67,7 @@ func (c *conn) Deliver(m *bus.Message) bool {
 		c.node.metrics.unsendable.Inc()
 		return true
 	}
-	if !c.transport.offer(f) {
+	if !c.transport.offer(f, m.Cursor) {
 		return false
 	}
 	c.node.metrics.delivered.Inc()
@@ -72,7 +75,7 @@ func (c *conn) Deliver(m *bus.Message) bool {
 }
 
 // Gap implements bus.Sink.
-func (c *conn) Gap(g bus.Gap) bool { return c.transport.offer(gapFrame(g)) }
+func (c *conn) Gap(g bus.Gap) bool { return c.transport.offer(gapFrame(g), g.Cursor) }
 
 // end ends the connection for a reason of the server's. Only the first call
 // counts.

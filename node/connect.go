@@ -37,7 +37,7 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 		return errDraining
 	}
 
-	h := newHandler(w, n.cfg.WriteTimeout)
+	h := newHandler(w, r.Request, n.cfg.WriteTimeout)
 	c := &conn{node: n, inbox: caller.Inbox, expires: caller.Expires, transport: h}
 	feed, err := n.bus.Follow(r.Context(), caller.Inbox, after, c)
 	if err != nil {
@@ -45,7 +45,7 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	}
 	defer feed.Close()
 
-	h.offer(greet(caller, feed.Start()))
+	h.begin(greet(caller, feed.Start()), feed)
 	if err := n.open(c); err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	defer func() { n.leave(c, why) }()
 	beginEventStream(w)
 	feed.Resume()
-	why = h.run(r.Context(), feed)
+	why = h.run(r.Context())
 
 	// Aborted, not ended: after a clean end of the response some client
 	// libraries never come back.

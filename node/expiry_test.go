@@ -2,10 +2,12 @@ package node_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -149,6 +151,10 @@ func TestSlowClientDelaysNobodyAndLosesNothing(t *testing.T) {
 			if got := s.bus.Stats().Delivered.Load(); got >= 2*flooded {
 				t.Fatalf("%d were delivered: the slow one was not slow", got)
 			}
+			eventually(t, "nothing to wait for the slow one", func() bool {
+				size, stalled := s.node.Waiting()
+				return size == 0 && stalled == 1
+			})
 			c := &connection{t: t, events: read()}
 			c.greeting()
 			for i := range flooded {
@@ -164,17 +170,83 @@ func TestSlowClientDelaysNobodyAndLosesNothing(t *testing.T) {
 	}
 }
 
+// A peer that takes a few bytes now and then, so that never a frame gets through,
+// is one that takes nothing.
 func TestClientThatTakesNothingIsGivenUp(t *testing.T) {
-	for _, proto := range []string{"HTTP1", "H2C"} {
-		t.Run(proto, func(t *testing.T) {
-			s := start(t, func(c *config) { c.node.WriteTimeout = 300 * time.Millisecond; c.node.MaxPerUser = 1 })
-			s.deafen(proto, s.jane())
+	for _, tt := range []struct{ name, proto string }{{"HTTP1", "HTTP1"}, {"H2C", "H2C"}, {"a trickle", ""}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, func(c *config) { c.node.WriteTimeout = 1500 * time.Millisecond; c.node.MaxPerUser = 2 })
+			device := s.connect(s.jane())
+			device.greeting()
+			if tt.proto != "" {
+				s.deafen(tt.proto, s.jane())
+			} else {
+				s.trickle(s.jane())
+			}
+			for i := range flooded {
+				if got, want := device.notification(), fmt.Sprint("bulk-", i); got != want {
+					t.Fatalf("the other device: got %s, want %s", got, want)
+				}
+			}
 			eventually(t, "slow_client", func() bool { return s.metric(`peal_connections_ended_total{reason="slow_client"}`) == 1 })
 			if gone := s.metric(`peal_connections_ended_total{reason="client_gone"}`); gone != 0 {
 				t.Errorf("counted %v as client_gone", gone)
 			}
+			if strings.Contains(s.logs.String(), "slow") {
+				t.Error("logged, though it is counted")
+			}
 			s.connect(s.jane()).greeting() // its slot is free
 		})
+	}
+}
+
+// trickle opens a connection that reads ten bytes a second, and floods it.
+func (s *site) trickle(u user) {
+	s.t.Helper()
+	raw := s.raw(u, 4096)
+	end := make(chan struct{})
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for one := make([]byte, 1); ; {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+				raw.Read(one) // fails once the server has ended it
+			}
+		}
+	})
+	s.t.Cleanup(func() { close(end); reading.Wait() })
+	eventually(s.t, "the connection", func() bool { return s.metric("peal_connections") == 2 })
+	s.flood("jane")
+}
+
+// The TLS of a peer that takes nothing would be taken leave of for five seconds
+// before the socket is closed.
+func TestSocketOfADeafPeerEndsWithItsToken(t *testing.T) {
+	s := start(t, func(c *config) { c.tls = true })
+	tcp, err := net.Dial("tcp", strings.TrimPrefix(s.url, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tcp.Close() })
+	tcp.(*net.TCPConn).SetReadBuffer(4096)
+	deaf := tls.Client(tcp, &tls.Config{RootCAs: s.roots, ServerName: "example.com", NextProtos: []string{"http/1.1"}})
+	deaf.SetDeadline(time.Now().Add(patience))
+	brief := s.brief("jane")
+	sendConnect(deaf, brief)
+	c := &connection{t: t, events: responseEvents(t, deaf)}
+	_, g := c.greeting()
+	s.flood("jane")
+	for err == nil { // until the socket is closed there; till then nobody reads it
+		_, err = deaf.Write([]byte("x"))
+		<-time.After(20 * time.Millisecond)
+	}
+	if late := time.Since(g.ExpiresAt); late < 0 || late > time.Second {
+		t.Errorf("the socket was closed %v after exp (%v), want 0 to 1 s", late, err)
 	}
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,10 @@ const (
 	// the feed keeps its place in the stream, which is the buffer.
 	maxPending = 64 << 10
 
+	// stallAfter is how long a write may be under way before the peer counts as
+	// one that takes nothing, for which nothing is kept waiting.
+	stallAfter = time.Second
+
 	// lastWords is how long a connection that the server ends has to take what
 	// is left: it must be gone within a second of its token's expiry.
 	lastWords = 400 * time.Millisecond
@@ -21,53 +26,84 @@ const (
 
 // handler is the transport of the request's own goroutine, for HTTP/1.1 and
 // HTTP/2 on any system.
+//
+// A frame belongs to the feed until it is taken, waits in pending, and is begun
+// when run takes it out to write it: then it will be on the wire whole or the
+// connection ends. place is the cursor of the last frame that was begun. When a
+// write does not return, what waits is dropped and the feed sent back to place,
+// so that it offers exactly what was dropped once more. Between, everything is
+// refused: while the write is stalled, because it would wait; and until the feed
+// has gone back, because it would overtake what was dropped. Resume comes after
+// both. So frames are begun in the order of the feed, each once, and a peer that
+// takes nothing costs its cursor and the frame under way.
 type handler struct {
 	out     *http.ResponseController
 	w       http.ResponseWriter
-	timeout time.Duration // of a write that makes no progress
+	peer    *peer
+	alone   bool // no other response shares the peer's connection
+	timeout time.Duration
+	grace   time.Duration // stallAfter, but for tests
+	feed    *bus.Feed     // set by begin, before anything is offered
 
-	mu      sync.Mutex // protects the rest
-	changed sync.Cond  // something to write, or the end
-	pending [][]byte   // shared frames, not to be changed
-	size    int        // of pending, in bytes
-	refused bool       // the feed waits for room
-	by      time.Time  // what is being written is to be taken by then; zero between writes
-	last    []byte     // not nil: write it and abort
-	why     reason     // of the end; "" while there is none
+	mu        sync.Mutex // protects the rest
+	changed   sync.Cond  // something to write, or the end
+	pending   []waiting
+	size      int        // of pending, in bytes
+	place     bus.Cursor // everything up to it is on the wire, or in the write under way
+	began     time.Time  // the write under way; zero between writes
+	stalled   bool       // the write under way takes too long
+	returning bool       // the feed was sent back and is not there yet
+	refused   bool       // the feed waits for Resume
+	watch     *time.Timer
+	watching  bool   // the timer is running
+	last      []byte // not nil: to be written after what waits, before the end
+	why       reason // of the end; "" while there is none
 }
 
-func newHandler(w http.ResponseWriter, timeout time.Duration) *handler {
-	h := &handler{w: w, out: http.NewResponseController(w), timeout: timeout}
+// waiting is a frame that is not begun.
+type waiting struct {
+	frame []byte     // shared, not to be changed
+	at    bus.Cursor // where its reader is after it; zero if it does not tell
+}
+
+// tells reports whether the frame moves its reader on.
+func (w waiting) tells() bool { return !w.at.IsZero() }
+
+func newHandler(w http.ResponseWriter, r *http.Request, timeout time.Duration) *handler {
+	h := &handler{
+		w: w, out: http.NewResponseController(w), timeout: timeout, grace: stallAfter,
+		peer: peerOf(r.Context()), alone: r.ProtoMajor == 1,
+	}
 	h.changed.L = &h.mu
 	return h
 }
 
-func (h *handler) offer(frame []byte) bool {
+func (h *handler) offer(frame []byte, at bus.Cursor) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.why != "" {
 		return true // nobody will read it; the feed is about to be closed
 	}
-	if h.size > 0 && h.size+len(frame) > maxPending {
+	if h.stalled || h.returning || h.size > 0 && h.size+len(frame) > maxPending {
 		h.refused = true
 		return false
 	}
-	h.putLocked(frame)
+	h.putLocked(frame, at)
 	return true
 }
 
 func (h *handler) offerIdle(frame []byte) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.why != "" || h.size > 0 {
+	if h.why != "" || h.size > 0 || !h.began.IsZero() {
 		return false
 	}
-	h.putLocked(frame)
+	h.putLocked(frame, bus.Cursor{})
 	return true
 }
 
-func (h *handler) putLocked(frame []byte) {
-	h.pending = append(h.pending, frame)
+func (h *handler) putLocked(frame []byte, at bus.Cursor) {
+	h.pending = append(h.pending, waiting{frame, at})
 	h.size += len(frame)
 	h.changed.Signal()
 }
@@ -85,11 +121,19 @@ func (h *handler) end(why reason, last []byte) {
 	h.changed.Signal()
 }
 
-// gone notes that the peer is not there any more.
+// gone notes that the peer is not there any more, or that a write to it failed.
 func (h *handler) gone() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.alone {
+		h.peer.cut() // or TLS tries to take leave of it for 5 s
+	}
+	if h.why != "" {
+		return
+	}
 	h.lostLocked()
+	// It may have said so, and left a write under way that nobody takes.
+	h.out.SetWriteDeadline(time.Now())
 	h.changed.Signal()
 }
 
@@ -99,92 +143,200 @@ func (h *handler) gone() {
 func (h *handler) lostLocked() {
 	switch {
 	case h.why != "":
-	case !h.by.IsZero() && !time.Now().Before(h.by):
+	case !h.began.IsZero() && time.Since(h.began) >= h.timeout:
 		h.why = slowClient
 	default:
 		h.why = clientGone
 	}
 }
 
+// begin puts the first event before what the feed offers after its first Resume.
+func (h *handler) begin(first []byte, feed *bus.Feed) {
+	h.feed = feed
+	at := feed.Start().Cursor
+	if feed.Start().Gap {
+		at = bus.Cursor{} // the gap will tell it
+	}
+	h.offer(first, at)
+}
+
 // run writes what is offered until the connection ends, and returns why. The
 // response is to be aborted then.
-func (h *handler) run(ctx context.Context, feed *bus.Feed) reason {
+func (h *handler) run(ctx context.Context) reason {
+	defer h.settle()
 	stop := context.AfterFunc(ctx, h.gone)
 	defer stop()
 	for {
-		frames, last, why := h.next()
-		if why != "" && last == nil {
+		frame, why := h.next()
+		if frame == nil {
 			return why
 		}
-		if last != nil {
-			frames = append(frames, last)
-		}
-		if err := h.write(frames); err != nil {
+		if _, err := h.w.Write(frame); err != nil {
 			return h.broken()
 		}
-		if last != nil {
-			return why
+		if h.more() {
+			continue
 		}
-		if h.hasRoom() {
-			feed.Resume()
+		h.flushing()
+		if err := h.out.Flush(); err != nil {
+			return h.broken()
 		}
+		h.rest()
 	}
 }
 
-// next waits for something to do.
-func (h *handler) next() (frames [][]byte, last []byte, why reason) {
+// next waits for a frame and begins it; nil is the end.
+func (h *handler) next() (frame []byte, why reason) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for len(h.pending) == 0 && h.why == "" {
 		h.changed.Wait()
 	}
-	frames = h.pending
-	h.pending, h.size = nil, 0
-	return frames, h.last, h.why
+	if h.why != "" && h.last == nil {
+		return nil, h.why
+	}
+	if len(h.pending) == 0 {
+		frame, h.last = h.last, nil
+		return frame, h.why
+	}
+	w := h.pending[0]
+	h.pending[0] = waiting{}
+	h.pending = h.pending[1:]
+	h.size -= len(w.frame)
+	if len(h.pending) == 0 {
+		h.pending = nil
+	}
+	if w.tells() {
+		h.place = w.at
+	}
+	h.beginLocked()
+	return w.frame, ""
 }
 
-// hasRoom reports whether the feed waits for room and there is some.
-func (h *handler) hasRoom() bool {
+// more reports whether another write follows at once.
+func (h *handler) more() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.refused || h.size > 0 {
-		return false
-	}
-	h.refused = false
-	return true
+	return len(h.pending) > 0 || h.last != nil
 }
 
-// write writes frames and sees them off to the peer. Each has the whole timeout:
-// a peer that is slow but takes something is left alone.
-func (h *handler) write(frames [][]byte) error {
-	for _, f := range frames {
-		if err := h.deadline(h.timeout); err != nil {
-			return err
-		}
-		if _, err := h.w.Write(f); err != nil {
-			return err
-		}
-	}
-	if err := h.out.Flush(); err != nil {
-		return err
-	}
-	// HTTP/2 resets the stream at its deadline even if nothing is being written.
-	return h.deadline(0)
-}
-
-// deadline bounds the next write; 0 takes the bound away. The shorter one of
-// end stays in force.
-func (h *handler) deadline(d time.Duration) error {
+// flushing begins to see off what is written.
+func (h *handler) flushing() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.beginLocked()
+}
+
+// beginLocked begins a write, which has the whole timeout: a peer that is slow
+// but takes a frame in this time is left alone.
+func (h *handler) beginLocked() {
+	h.movedLocked()
 	if h.why != "" {
-		return nil
+		return // the deadline of end stays in force
 	}
-	h.by = time.Time{}
-	if d != 0 {
-		h.by = time.Now().Add(d)
+	h.began = time.Now()
+	h.out.SetWriteDeadline(h.began.Add(h.timeout)) // if it fails, so does the write
+	if !h.watching {
+		h.watching = true
+		h.watchLocked(h.grace)
 	}
-	return h.out.SetWriteDeadline(h.by)
+}
+
+// rest is between writes.
+func (h *handler) rest() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.movedLocked()
+	h.began = time.Time{}
+	if h.why == "" {
+		// HTTP/2 resets the stream at its deadline even if nothing is being written.
+		h.out.SetWriteDeadline(time.Time{})
+	}
+	h.resumeLocked()
+}
+
+// movedLocked notes that a write has returned.
+func (h *handler) movedLocked() {
+	if h.stalled {
+		h.stalled = false
+		h.peer.moves()
+	}
+}
+
+// resumeLocked has the feed go on, if it waits and there is room.
+func (h *handler) resumeLocked() {
+	if h.refused && !h.stalled && !h.returning && h.size == 0 {
+		h.refused = false
+		h.feed.Resume()
+	}
+}
+
+// watchLocked has look called after a while.
+func (h *handler) watchLocked(after time.Duration) {
+	if h.watch == nil {
+		h.watch = time.AfterFunc(after, h.look)
+		return
+	}
+	h.watch.Reset(after)
+}
+
+// look looks after the write under way. It is called again as long as there is
+// one, so that a write that returns in time needs no timer of its own.
+func (h *handler) look() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.why != "" || h.began.IsZero() {
+		h.watching = false
+		return
+	}
+	since := time.Since(h.began)
+	if since < h.grace {
+		h.watchLocked(h.grace - since)
+		return
+	}
+	if !h.stalled {
+		h.stalled = true
+		h.peer.stalls(h.timeout)
+		h.dropLocked()
+	}
+	if since >= ackTimeout && h.peer.silent() {
+		h.why = clientGone
+		h.peer.cut() // and with it the write
+		return
+	}
+	h.watchLocked(h.grace)
+}
+
+// dropLocked drops what waits and sends the feed back to where the peer will be
+// after the write under way. Before a place is known a gap waits, which the feed
+// has declared and would not find again: it stays.
+func (h *handler) dropLocked() {
+	keep, to := 0, h.place
+	if h.place.IsZero() {
+		if keep = 1 + slices.IndexFunc(h.pending, waiting.tells); keep > 0 {
+			to = h.pending[keep-1].at
+		}
+	}
+	kept, dropped := h.pending[:keep], h.pending[keep:]
+	for _, w := range dropped {
+		h.size -= len(w.frame)
+	}
+	h.pending = append([]waiting(nil), kept...) // lets go of the rest
+	if slices.ContainsFunc(dropped, waiting.tells) {
+		h.refused, h.returning = true, true
+		h.feed.Rewind(to, h.returned)
+	}
+}
+
+// returned notes that the feed offers nothing any more from before it was sent
+// back.
+func (h *handler) returned() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.returning = false
+	if h.why == "" {
+		h.resumeLocked()
+	}
 }
 
 // broken says why a write failed.
@@ -193,4 +345,14 @@ func (h *handler) broken() reason {
 	defer h.mu.Unlock()
 	h.lostLocked()
 	return h.why
+}
+
+// settle leaves nothing behind of the watch over the last write.
+func (h *handler) settle() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.movedLocked()
+	if h.watch != nil {
+		h.watch.Stop() // look does nothing after the end
+	}
 }

@@ -66,6 +66,7 @@ type site struct {
 	issuer *issuer.Issuer
 	nats   *embedded.Server
 	bus    *bus.Bus
+	node   *node.Node
 	url    string
 	admin  string
 	roots  *x509.CertPool // of a site with TLS
@@ -87,7 +88,7 @@ func start(t *testing.T, change func(*config)) *site {
 	s.nats = bustest.Server(t)
 	s.bus = bustest.Open(t, s.nats, func(c *bus.Config) { cfg.bus.Server = c.Server; *c = cfg.bus })
 	verifier, directory := s.openAuth(cfg)
-	n := node.New(cfg.node, verifier, directory, s.bus)
+	s.node = node.New(cfg.node, verifier, directory, s.bus)
 
 	l := node.Listeners{Public: listen(t), Admin: listen(t)}
 	scheme := "http://"
@@ -103,7 +104,7 @@ func start(t *testing.T, change func(*config)) *site {
 	var ctx, now context.Context
 	ctx, s.stop = context.WithCancel(context.Background())
 	now, s.now = context.WithCancel(context.Background())
-	go func() { defer close(s.served); s.served <- n.Serve(ctx, now, l) }()
+	go func() { defer close(s.served); s.served <- s.node.Serve(ctx, now, l) }()
 	t.Cleanup(func() {
 		s.stop()
 		s.now()
@@ -512,9 +513,14 @@ func (s *site) raw(u user, receiveBuffer int) net.Conn {
 		c.(*net.TCPConn).SetReadBuffer(receiveBuffer)
 	}
 	c.SetReadDeadline(time.Now().Add(patience))
-	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nrealmname: %s\r\nx-tenantid: %s\r\n\r\n",
-		connectPath, u.token, u.realm, u.tenant)
+	sendConnect(c, u)
 	return c
+}
+
+// sendConnect writes the request of a connection.
+func sendConnect(w io.Writer, u user) {
+	fmt.Fprintf(w, "GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nrealmname: %s\r\nx-tenantid: %s\r\n\r\n",
+		connectPath, u.token, u.realm, u.tenant)
 }
 
 // logs collects what is logged.

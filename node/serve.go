@@ -85,6 +85,7 @@ func (n *Node) server(base context.Context, h http.Handler) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return base },
+		ConnContext:       withPeer,
 		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
 
 		// OPTIONS * is for the router to refuse.

@@ -1,7 +1,10 @@
 package node
 
 import (
+	"context"
+	"crypto/tls"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -10,7 +13,7 @@ import (
 // ackTimeout, 22 s after the last sign of life. A heartbeat just before that
 // stops the probes and waits for its own acknowledgement: 42 s.
 const (
-	ackTimeout     = 20 * time.Second // of bytes on the wire, also for a peer whose window is closed
+	ackTimeout     = 20 * time.Second // of bytes on the wire
 	probeAfter     = 12 * time.Second // of silence
 	probeEvery     = 5 * time.Second
 	probesUnheeded = 4 // where there is no ackTimeout
@@ -31,4 +34,73 @@ func (l vigilant) Accept() (net.Conn, error) {
 func watch(t *net.TCPConn) {
 	t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeEvery, Count: probesUnheeded})
 	setAckTimeout(t, ackTimeout)
+}
+
+// peer is the other end of a TCP connection: of one HTTP/1.1 response at a time,
+// or of several HTTP/2 streams. Its methods may be called concurrently, also
+// after the connection was closed, and on nil, which is a peer whose connection
+// is none of TCP.
+//
+// Linux counts a closed window as bytes that are not acknowledged. So the
+// ackTimeout of a peer that takes nothing is put off to after the write timeout,
+// which is to end it, and whether it is dead is asked instead.
+type peer struct {
+	tcp *net.TCPConn
+
+	mu    sync.Mutex // protects stuck, and orders setting the timeout
+	stuck int        // writes to it that are stalled
+}
+
+type peerKey struct{}
+
+// withPeer is http.Server.ConnContext.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	if t, ok := c.(*net.TCPConn); ok {
+		return context.WithValue(ctx, peerKey{}, &peer{tcp: t})
+	}
+	return ctx
+}
+
+// peerOf is who a request came from.
+func peerOf(ctx context.Context) *peer {
+	p, _ := ctx.Value(peerKey{}).(*peer)
+	return p
+}
+
+// stalls has the kernel be patient: a write to the peer takes longer than it
+// should, and is given up after the timeout. Each stalls needs one moves.
+func (p *peer) stalls(timeout time.Duration) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stuck++
+	setAckTimeout(p.tcp, ackTimeout+timeout)
+}
+
+// moves: the write has come to its end.
+func (p *peer) moves() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stuck--; p.stuck == 0 {
+		setAckTimeout(p.tcp, ackTimeout)
+	}
+}
+
+// silent reports whether the peer has not answered for ackTimeout, though it
+// was asked. Where the system does not tell, nobody is.
+func (p *peer) silent() bool { return p != nil && unheard(p.tcp, ackTimeout) }
+
+// cut closes the connection, whatever is under way on it.
+func (p *peer) cut() {
+	if p != nil {
+		p.tcp.Close()
+	}
 }

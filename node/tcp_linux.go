@@ -2,12 +2,10 @@ package node
 
 import (
 	"net"
-	"syscall"
 	"time"
-)
 
-// tcpUserTimeout is TCP_USER_TIMEOUT of tcp(7), in milliseconds.
-const tcpUserTimeout = 0x12
+	"golang.org/x/sys/unix"
+)
 
 // setAckTimeout bounds how long sent bytes may stay unacknowledged: without it
 // Linux sends them again for about a quarter of an hour, and no probes meanwhile.
@@ -17,6 +15,21 @@ func setAckTimeout(t *net.TCPConn, d time.Duration) {
 		return
 	}
 	raw.Control(func(fd uintptr) {
-		syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d.Milliseconds()))
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 	})
+}
+
+// unheard reports whether something that was sent is without an answer and the
+// last one came so long ago. The pause between two probes of a closed window
+// doubles, so that the age of an answer alone tells nothing.
+func unheard(t *net.TCPConn, since time.Duration) (is bool) {
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return false
+	}
+	raw.Control(func(fd uintptr) {
+		i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		is = err == nil && (i.Retransmits > 0 || i.Probes > 0) && time.Duration(i.Last_ack_recv)*time.Millisecond >= since
+	})
+	return is
 }

@@ -1,0 +1,16 @@
+package node
+
+// Waiting returns how many bytes wait to be written to the open connections,
+// and how many of those have a peer that takes nothing.
+func (n *Node) Waiting() (size, stalled int) {
+	for _, c := range n.connections() {
+		h := c.transport.(*handler)
+		h.mu.Lock()
+		size += h.size
+		if h.stalled {
+			stalled++
+		}
+		h.mu.Unlock()
+	}
+	return size, stalled
+}

@@ -1,0 +1,204 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/bustest"
+	"github.com/pealhq/peal/sse"
+)
+
+// moody is a peer that keeps each write waiting as it likes.
+type moody struct {
+	http.ResponseWriter
+	mood func()
+
+	mu    sync.Mutex // protects taken
+	taken strings.Builder
+}
+
+func (m *moody) SetWriteDeadline(time.Time) error { return nil }
+func (m *moody) FlushError() error                { return nil }
+
+func (m *moody) Write(b []byte) (int, error) {
+	m.mood()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.taken.Write(b)
+}
+
+// events returns the ids of the notifications that were taken, and other events
+// but heartbeats by their name.
+func (m *moody) events() (all []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for r := sse.NewReader(strings.NewReader(m.taken.String())); ; {
+		e, err := r.Next()
+		switch {
+		case err != nil:
+			return all
+		case e.Name == sse.Notification:
+			_, rest, _ := strings.Cut(string(e.Data), `"id":"`)
+			id, _, _ := strings.Cut(rest, `"`)
+			all = append(all, id)
+		case e.Name != sse.Heartbeat:
+			all = append(all, string(e.Name))
+		}
+	}
+}
+
+// want waits for events, and wants no others.
+func (m *moody) want(t *testing.T, want []string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(time.Minute)
+	for len(m.events()) < len(want) {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("got %d events, want %d", len(m.events()), len(want))
+		}
+	}
+	if diff := cmp.Diff(want, m.events()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// attend follows an inbox for a peer until the test ends, as connect does.
+func attend(t *testing.T, n *Node, after bus.Cursor, peer *moody, grace time.Duration) *handler {
+	t.Helper()
+	h := newHandler(peer, httptest.NewRequest("GET", "/", nil), time.Minute)
+	h.grace = grace
+	feed, err := n.bus.Follow(t.Context(), janes, after, &conn{node: n, inbox: janes, transport: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.begin(connectedFrame(connected{}, feed.Start()), feed)
+	feed.Resume()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan reason, 1)
+	go func() { ended <- h.run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if why := <-ended; why != clientGone {
+			t.Errorf("ended as %s, want %s", why, clientGone)
+		}
+		feed.Close()
+	})
+	return h
+}
+
+var janes = peal.Inbox{Tenant: "11111111-1111-4111-8111-111111111111", Namespace: "acme", User: "jane"}
+
+// tell publishes to jane and returns where it is.
+func tell(t *testing.T, b *bus.Bus, id string) {
+	t.Helper()
+	n := peal.Notification{ID: id, Type: peal.Mention, TicketID: "1", TicketNumber: "1", Title: "T", Message: "M"}.WithDefaults(time.Now())
+	if _, err := b.Publish(t.Context(), []peal.Inbox{janes}, n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whenever a peer stops and goes on, and whatever is offered just then, it gets
+// everything once and in order.
+func TestStallsLoseAndRepeatNothing(t *testing.T) {
+	const total, peers = 400, 4
+	n := New(Config{}, nil, nil, bustest.New(t, nil))
+	var handlers []*handler
+	var all []*moody
+	for range peers {
+		m := &moody{ResponseWriter: httptest.NewRecorder(), mood: func() {
+			if rand.IntN(10) == 0 {
+				<-time.After(rand.N(5 * time.Millisecond))
+			}
+		}}
+		all = append(all, m)
+		handlers = append(handlers, attend(t, n, bus.Cursor{}, m, time.Millisecond))
+	}
+	want := []string{"connected"}
+	for i := range total {
+		want = append(want, fmt.Sprint("n", i))
+		tell(t, n.bus, want[i+1])
+		for _, h := range handlers {
+			h.offerIdle(heartbeatFrame(time.Now())) // may be dropped, and must not disturb
+		}
+	}
+	for _, m := range all {
+		m.want(t, want)
+	}
+	if delivered := n.bus.Stats().Delivered.Load(); delivered <= peers*total {
+		t.Errorf("%d were handed over: nothing was dropped, so nothing was tried", delivered)
+	}
+}
+
+// A gap that waits behind a write is the only declaration there will be: the
+// feed would not find it again from where it goes on.
+func TestStallKeepsTheGap(t *testing.T) {
+	for name, after := range map[string]bus.Cursor{"unknown": bus.Unknown, "truncated": {}} {
+		t.Run(name, func(t *testing.T) {
+			n := New(Config{}, nil, nil, bustest.New(t, func(c *bus.Config) { c.PerInbox = 3 }))
+			want, live := []string{"connected", "gap", "live"}, []string{"live"}
+			if after.IsZero() {
+				m := &moody{ResponseWriter: httptest.NewRecorder(), mood: func() {}}
+				h := attend(t, n, after, m, time.Minute)
+				tell(t, n.bus, "n0")
+				m.want(t, []string{"connected", "n0"})
+				after = h.at()
+				want, live = []string{"connected", "gap", "n4", "n5", "n6"}, nil
+			}
+			for i := 1; i <= 6; i++ {
+				tell(t, n.bus, fmt.Sprint("n", i))
+			}
+			release := make(chan struct{})
+			m := &moody{ResponseWriter: httptest.NewRecorder(), mood: func() { <-release }}
+			h := attend(t, n, after, m, 50*time.Millisecond)
+			for _, id := range live {
+				tell(t, n.bus, id)
+			}
+			if waits := h.stalledWith(t); waits != 1 {
+				t.Errorf("%d frames wait, want the gap and nothing else", waits)
+			}
+			close(release)
+			m.want(t, want)
+		})
+	}
+}
+
+// at is the place of the last frame that was begun.
+func (h *handler) at() bus.Cursor {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.place
+}
+
+// stalledWith waits for a stall and returns how many frames wait then.
+func (h *handler) stalledWith(t *testing.T) int {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(time.Minute); ; {
+		h.mu.Lock()
+		stalled, waits := h.stalled && !h.returning, len(h.pending)
+		h.mu.Unlock()
+		if stalled {
+			return waits
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("the write does not count as stalled")
+		}
+	}
+}
