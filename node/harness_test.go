@@ -58,6 +58,7 @@ type config struct {
 	tls    bool
 	dark   bool                            // adds a realm whose keys cannot be fetched
 	listen func(net.Listener) net.Listener // wraps the public listener
+	hang   func(*sluggish)                 // is given what delays the answers of JetStream
 }
 
 // site is a node on real sockets, with an issuer and a JetStream of its own.
@@ -86,7 +87,15 @@ func start(t *testing.T, change func(*config)) *site {
 		change(&cfg)
 	}
 	s.nats = bustest.Server(t)
-	s.bus = bustest.Open(t, s.nats, func(c *bus.Config) { cfg.bus.Server = c.Server; *c = cfg.bus })
+	s.bus = bustest.Open(t, s.nats, func(c *bus.Config) {
+		cfg.bus.Server = c.Server
+		if cfg.hang != nil {
+			slow := &sluggish{Server: s.nats}
+			cfg.hang(slow)
+			cfg.bus.Server = slow
+		}
+		*c = cfg.bus
+	})
 	verifier, directory := s.openAuth(cfg)
 	s.node = node.New(cfg.node, verifier, directory, s.bus)
 
