@@ -28,6 +28,9 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := n.paced(r, caller.Inbox); err != nil {
+		return err
+	}
 	s := seat{r.route, caller.Inbox}
 	if err := n.limiter.take(s); err != nil {
 		return err
@@ -58,6 +61,20 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	// Aborted, not ended: after a clean end of the response some client
 	// libraries never come back.
 	panic(http.ErrAbortHandler)
+}
+
+// paced refuses a connect of a user, or from an address, that connects too
+// often. What a user is refused is not counted for the neighbours behind the
+// same address.
+func (n *Node) paced(r *request, in peal.Inbox) error {
+	now := time.Now()
+	if err := n.users.take(in, now); err != nil {
+		return err
+	}
+	if from, ok := network(r.RemoteAddr); ok {
+		return n.addresses.take(from, now)
+	}
+	return nil
 }
 
 func beginEventStream(w http.ResponseWriter) {

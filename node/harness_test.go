@@ -81,7 +81,7 @@ type site struct {
 func start(t *testing.T, change func(*config)) *site {
 	t.Helper()
 	s := &site{t: t, logs: &logs{}, served: make(chan error, 1)}
-	cfg := config{node: node.Config{DrainDelay: -1, DrainWindow: -1, ActionHosts: []string{"desk.example.com"}}}
+	cfg := config{node: node.Config{DrainDelay: -1, DrainWindow: -1, ActionHosts: []string{"desk.example.com"}, ConnectsPerUser: -1}}
 	cfg.node.Logger = slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if change != nil {
 		change(&cfg)

@@ -33,7 +33,7 @@ func newMetrics(n *Node) *metrics {
 		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_heartbeats_total", Help: "Heartbeats handed to connections."}),
 		delivered:  prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_notifications_delivered_total", Help: "Notifications handed to connections, replayed ones too."}),
 		unsendable: prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_notifications_unsendable_total", Help: "Stored messages that are not one line of JSON and were skipped: somebody else writes to our streams."}),
-		refused:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_requests_refused_total", Help: "Requests that were refused, by the code of the problem, and for tokens by the reason."}, []string{"code", "reason"}),
+		refused:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_requests_refused_total", Help: "Requests that were refused, by the code of the problem, and by the reason: of a token, or who connected too often."}, []string{"code", "reason"}),
 		publish:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_publish_duration_seconds", Help: "How long it took to store a notification for all its recipients, in seconds.", Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}}),
 	}
 	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.unsendable, m.refused, m.publish)

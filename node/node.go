@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 )
@@ -21,6 +23,19 @@ type Config struct {
 	// 0 means 5, negative no limit. It protects a node from a client that
 	// opens connections in a loop.
 	MaxPerUser int
+
+	// ConnectsPerUser is how many connects of one user are taken a second, after
+	// a burst of 30 seconds' worth. 0 means 2, negative no limit. It protects a
+	// node, and JetStream behind it, from a client that comes back in a loop.
+	ConnectsPerUser int
+
+	// ConnectsPerAddress is the same for one address, or one /64 of IPv6, with a
+	// burst of 10 seconds' worth. 0 means 1,000, negative no limit. The address is
+	// that of the TCP connection, for anybody can write X-Forwarded-For: behind a
+	// proxy it is the proxy's, and a default that lets 10,000 users of one office
+	// come back at once lets those of a proxy too. It protects a node from one
+	// machine that has many users' tokens.
+	ConnectsPerAddress int
 
 	// Heartbeat is how often a connection without other events gets one. 0
 	// means 30 s. Less keeps strict proxies from closing it and costs a write
@@ -63,6 +78,8 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.MaxPerUser = cmp.Or(c.MaxPerUser, 5)
+	c.ConnectsPerUser = cmp.Or(c.ConnectsPerUser, 2)
+	c.ConnectsPerAddress = cmp.Or(c.ConnectsPerAddress, 1000)
 	c.Heartbeat = cmp.Or(c.Heartbeat, 30*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
 	c.DrainDelay = cmp.Or(c.DrainDelay, 5*time.Second)
@@ -81,9 +98,11 @@ type Node struct {
 	directory *auth.Directory
 	bus       *bus.Bus
 
-	limiter *limiter
-	wheel   *wheel
-	metrics *metrics
+	limiter   *limiter
+	users     *throttle[peal.Inbox]   // of connects
+	addresses *throttle[netip.Prefix] // of connects
+	wheel     *wheel
+	metrics   *metrics
 
 	leaving  atomic.Bool // told to end: not ready
 	draining atomic.Bool // lets go of its connections and takes no new ones
@@ -110,6 +129,8 @@ func New(cfg Config, v *auth.Verifier, d *auth.Directory, b *bus.Bus) *Node {
 	}
 	n.log = n.cfg.Logger
 	n.limiter = newLimiter(n.cfg.MaxPerUser)
+	n.users = newThrottle[peal.Inbox]("user", n.cfg.ConnectsPerUser, userBurst)
+	n.addresses = newThrottle[netip.Prefix]("address", n.cfg.ConnectsPerAddress, addressBurst)
 	n.wheel = newWheel(time.Now())
 	n.metrics = newMetrics(n)
 	return n

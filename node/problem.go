@@ -43,6 +43,7 @@ var problems = []struct {
 	{errTooLarge, problem{413, "TOO_LARGE", "The body must be at most 1 MiB"}},
 	{errMediaType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json, without a content encoding"}},
 	{peal.ErrTooManyConnections, problem{429, "CONNECTION_LIMIT", "This user has too many open connections"}},
+	{errTooFast, problem{429, "RATE_LIMIT", "Too many attempts to connect: wait as long as Retry-After says"}},
 	{peal.ErrUnavailable, problem{503, "UNAVAILABLE", "The service cannot do this at the moment"}},
 }
 
@@ -72,9 +73,9 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", challenge(err))
 	case http.StatusTooManyRequests:
-		h.Set("Retry-After", retryAfter())
+		h.Set("Retry-After", retryAfter(err))
 	case http.StatusServiceUnavailable:
-		h.Set("Retry-After", retryAfter())
+		h.Set("Retry-After", retryAfter(err))
 		n.tellUnavailable(r, err)
 	case http.StatusInternalServerError:
 		n.log.Error("request failed", "request", r.id, "route", r.route, "err", err)
@@ -92,8 +93,16 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 	}{"about:blank", http.StatusText(p.status), p.status, p.code, detail, r.id}))
 }
 
-// retryAfter is 1 to 3 s, in the form of the header.
-func retryAfter() string { return strconv.Itoa(1 + rand.IntN(3)) }
+// retryAfter is 1 to 3 s in the form of the header, and for who was too fast the
+// wait, rounded up, and up to 2 s more: who was refused together shall not come
+// back together.
+func retryAfter(err error) string {
+	wait := 1
+	if fast, ok := errors.AsType[*tooFast](err); ok {
+		wait = int((fast.wait + time.Second - 1) / time.Second)
+	}
+	return strconv.Itoa(wait + rand.IntN(3))
+}
 
 // tellEvery is how often the reason of a 503 is logged: when what we depend on
 // is away, every client is back after some seconds.
@@ -118,9 +127,12 @@ func challenge(err error) string {
 	return "Bearer"
 }
 
-// refusalReason is the metric label that says why a token was refused; "" for
-// refusals of another kind.
+// refusalReason is the metric label that says why a token was refused, or who was
+// too fast; "" for refusals of another kind.
 func refusalReason(err error) string {
+	if fast, ok := errors.AsType[*tooFast](err); ok {
+		return fast.label
+	}
 	var refusal *auth.Refusal
 	if errors.As(err, &refusal) {
 		return string(refusal.Reason)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth/issuer"
+	"github.com/pealhq/peal/node"
 )
 
 // canary is a text that is in every body and must not be in any log.
@@ -482,6 +483,52 @@ func TestNoRefusalTakesASlotForGood(t *testing.T) {
 	c := s.connect(s.jane())
 	c.greeting()
 	wantProblem(t, s.do(s.request(context.Background(), "GET", connectPath, s.jane(), "")), 429, "CONNECTION_LIMIT", "")
+}
+
+// A client in a tight loop hears how long to wait, also while it holds all its
+// connections; nobody else is refused for it.
+func TestConnectsInATightLoopAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		label  string
+		change func(*node.Config)
+		others int // what somebody else gets
+	}{
+		{"user", func(c *node.Config) { c.ConnectsPerUser = 1 }, 200},
+		{"address", func(c *node.Config) { c.ConnectsPerAddress = 3 }, 429},
+	} {
+		t.Run(tt.label, func(t *testing.T) {
+			s := start(t, func(c *config) { c.node.MaxPerUser = 1; tt.change(&c.node) })
+			c := s.connect(s.jane())
+			c.greeting()
+			connect := func(u user) answer { return s.do(s.request(context.Background(), "GET", connectPath, u, "")) }
+			jane := s.jane()
+			last := connect(jane)
+			tries := 2
+			for ; last.Code == "CONNECTION_LIMIT" && tries < 100; tries++ {
+				last = connect(jane)
+			}
+			wantProblem(t, last, 429, "RATE_LIMIT", "Retry-After")
+			if tries < 30 {
+				t.Errorf("refused after %d tries, want a burst of 30", tries)
+			}
+			if wait, _ := strconv.Atoi(last.header.Get("Retry-After")); wait < 1 || wait > 3 {
+				t.Errorf("Retry-After: got %d, want the second that is left, and up to 2 more", wait)
+			}
+			if got := s.metric(`peal_requests_refused_total{code="RATE_LIMIT",reason="` + tt.label + `"}`); got != 1 {
+				t.Errorf("counted %v times, want once", got)
+			}
+			for range 10 { // who has no token, or a wrong one, hears of that, and spends nothing of the neighbours'
+				wantProblem(t, connect(user{}), 401, "UNAUTHENTICATED", "")
+			}
+			if a := connect(s.user("acme", acme, "other")); a.status != tt.others {
+				t.Errorf("somebody else: got %d %s, want %d", a.status, a.body, tt.others)
+			}
+			eventually(t, "the loop to be over", func() bool {
+				<-time.After(200 * time.Millisecond)
+				return connect(jane).Code == "CONNECTION_LIMIT"
+			})
+		})
+	}
 }
 
 func TestPublishIsIdempotent(t *testing.T) {

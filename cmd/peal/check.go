@@ -42,6 +42,9 @@ func (s *settings) check() error {
 	if s.maxPerUser < 0 {
 		return usagef("--max-connections-per-user must not be negative; 0 is no bound")
 	}
+	if s.perUser < 0 || s.perAddress < 0 {
+		return usagef("connects-per-user and connects-per-address must not be negative; 0 is no bound")
+	}
 	if s.heartbeat < time.Second {
 		return usagef("--heartbeat must be at least 1s: a connection costs a write each time")
 	}

@@ -66,12 +66,14 @@ func orOff(d time.Duration) time.Duration {
 
 func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 	return node.Config{
-		MaxPerUser:  cmp.Or(s.maxPerUser, -1),
-		Heartbeat:   s.heartbeat,
-		DrainDelay:  orOff(s.drainDelay),
-		DrainWindow: orOff(s.drainWindow),
-		ActionHosts: s.hosts(),
-		Version:     version,
-		Logger:      log,
+		MaxPerUser:         cmp.Or(s.maxPerUser, -1),
+		ConnectsPerUser:    cmp.Or(s.perUser, -1),
+		ConnectsPerAddress: cmp.Or(s.perAddress, -1),
+		Heartbeat:          s.heartbeat,
+		DrainDelay:         orOff(s.drainDelay),
+		DrainWindow:        orOff(s.drainWindow),
+		ActionHosts:        s.hosts(),
+		Version:            version,
+		Logger:             log,
 	}
 }
