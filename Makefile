@@ -45,6 +45,15 @@ e2e: build ## run other people's clients against the binary (needs Node.js and n
 	cd cmd/peal/e2e && npm ci
 	go -C cmd/peal/e2e test -count=1 ./... -args -peal $(abspath $(BIN))
 
+# How long the model test of the feed runs, and its seed; 0 chooses one. Without
+# the race detector, which would leave it a tenth of its connections.
+TIME ?= 10m
+SEED ?= 0
+
+.PHONY: model
+model: ## run the model test of the feed for long: TIME=10m SEED=…
+	go test -run '^TestModel$$' -count 1 -v -timeout 0 ./bus -model.time $(TIME) -model.seed $(SEED)
+
 # One "package target" line for each fuzz target of the tree.
 fuzz_list = go test -list '^Fuzz' ./... | \
 	awk '/^Fuzz/ { name[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, name[i]; n = 0 }'

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +15,16 @@ import (
 	"github.com/pealhq/peal/bus/embedded"
 )
 
-func TestMain(m *testing.M) { bustest.Main(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == serveArg { // the server of TestModel
+		if err := serveNATS(os.Args[2], os.Args[3]); err != nil {
+			os.Stderr.WriteString(err.Error())
+			os.Exit(1)
+		}
+		return
+	}
+	bustest.Main(m)
+}
 
 // openOn opens a bus on a server, which has more time for an answer than in
 // production: the machine that runs the tests may have other work.

@@ -2,177 +2,79 @@ package bus_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
 )
+
+// The model test: random followers, publishers and faults on one bus and one
+// JetStream, which is a process that is killed, and a plain model that judges
+// what every follower gets.
+//
+//	model_test.go           the run: its actors, its seed, its end
+//	model_fault_test.go     the server process, and what happens to it
+//	model_client_test.go    what followers do
+//	model_follower_test.go  the verdicts on what one follower gets
+//	model_history_test.go   what was published, and what is certain of it
+//	model_verdict_test.go   that the verdicts catch what they are for
+//
+// The seed decides what every actor does and which faults there are, not how
+// the scheduler mixes them: a seed that failed may have to be run a few times.
 
 var (
 	modelSeed = flag.Uint64("model.seed", 0, "seed of the model test; 0 chooses one")
 	modelTime = flag.Duration("model.time", 0, "how long the model test runs; 0 means 6 s, or 2 s with -short")
 )
 
-const modelBound = 20 // notifications that an inbox keeps
+const (
+	modelPartitions = 3
+	modelInboxes    = 12
+	modelClients    = 60
+	modelPublishers = 4
 
-// history is what was published to one inbox: the notifications are numbered
-// from 1, and one is published at a time.
-type history struct {
-	in         peal.Inbox
-	publishing sync.Mutex
-	started    atomic.Int64 // number of the last that was begun
-	done       atomic.Int64 // number of the last that was acknowledged
+	modelBound  = 20              // notifications that an inbox keeps
+	modelExpiry = 3 * time.Second // of one of the streams; the others keep theirs
+	modelRetain = time.Hour
+
+	// patience is how long anything may take that must not fail.
+	patience = 30 * time.Second
+)
+
+// The streams of actors' random numbers, beside which their number counts.
+const (
+	faultStream = iota << 32
+	publishStream
+	clientStream
+)
+
+// model is one run.
+type model struct {
+	t       *testing.T
+	seed    uint64
+	server  *serverProcess
+	bus     *bus.Bus
+	streams map[string]*streamHistory // by the stream's name
+	inboxes []*inboxHistory
+	expires string // the stream whose messages expire
+
+	published, uncertain, connected, refused atomic.Int64
+	ids                                      atomic.Int64
+	faults                                   map[faultKind]int
 }
 
-// client is one follower of an inbox, over all its connections. It holds what
-// it gets against the history.
-type client struct {
-	h    *history
-	fail func(format string, args ...any)
-
-	mu     sync.Mutex // protects the rest
-	feed   *bus.Feed  // nil while it is disconnected
-	cursor bus.Cursor // zero before the first connection
-	room   int        // negative: no bound
-
-	// The number of the last notification it has, or, as long as it is not
-	// exact, the least and the most that it may begin after.
-	least, most int64
-	exact       bool
-	gap         bool // one was declared since
-}
-
-// sinkOf takes what one connection delivers, and nothing once it is closed.
-type sinkOf struct {
-	c    *client
-	feed *bus.Feed // compared with the client's; set before the first Resume
-}
-
-func (s *sinkOf) Deliver(m *bus.Message) bool {
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.feed != s.feed || c.room == 0 {
-		return false
-	}
-	c.room--
-	_, rest, _ := strings.Cut(string(m.Data), `"id":"n`)
-	id, _, _ := strings.Cut(rest, `"`)
-	n, err := strconv.ParseInt(id, 10, 64)
-	switch {
-	case err != nil:
-		c.fail("%v: not a number: %v", c.h.in.User, err)
-	case n <= c.least:
-		c.fail("%v: %d after %d: repeated or out of order", c.h.in.User, n, c.least)
-	case n > c.most+1 && !c.gap:
-		c.fail("%v: %d after %d: lost without a gap", c.h.in.User, n, c.most)
-	}
-	c.least, c.most, c.exact, c.gap = n, n, true, false
-	c.cursor = m.Cursor
-	return true
-}
-
-func (s *sinkOf) Gap(g bus.Gap) bool {
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.feed != s.feed || c.room == 0 {
-		return false
-	}
-	c.room--
-	if g.Code != bus.HistoryTruncated {
-		c.fail("%v: gap %s", c.h.in.User, g.Code)
-	}
-	// What it has last proves that nothing is missing as long as it is stored.
-	if started := c.h.started.Load(); c.exact && !c.gap && started < c.least+modelBound {
-		c.fail("%v: gap after %d of %d, which is still stored", c.h.in.User, c.least, started)
-	}
-	c.gap = true
-	c.cursor = g.Cursor
-	return true
-}
-
-func (c *client) connect(b *bus.Bus, room int) {
-	c.mu.Lock()
-	c.room = room
-	cursor := c.cursor
-	c.mu.Unlock()
-
-	before := c.h.done.Load()
-	s := &sinkOf{c: c}
-	f, err := b.Follow(context.Background(), c.h.in, cursor, s)
-	if err != nil {
-		c.fail("%v: follow: %v", c.h.in.User, err)
-		return
-	}
-	c.mu.Lock()
-	s.feed, c.feed = f, f
-	if cursor.IsZero() {
-		c.cursor = f.Start().Cursor
-		c.least, c.most = before, c.h.started.Load()
-	}
-	c.mu.Unlock()
-	f.Resume()
-}
-
-func (c *client) disconnect() {
-	c.mu.Lock()
-	f := c.feed
-	c.feed = nil
-	c.mu.Unlock()
-	if f != nil {
-		f.Close()
-	}
-}
-
-func (c *client) give(room int) {
-	c.mu.Lock()
-	c.room = room
-	f := c.feed
-	c.mu.Unlock()
-	if f != nil {
-		f.Resume()
-	}
-}
-
-func (c *client) connected() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.feed != nil
-}
-
-func (c *client) at() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.exact {
-		return 0
-	}
-	return c.least
-}
-
-// publishNext publishes the next notification of the inbox.
-func (h *history) publishNext(b *bus.Bus) error {
-	h.publishing.Lock()
-	defer h.publishing.Unlock()
-	n := h.started.Add(1)
-	if _, err := b.Publish(context.Background(), []peal.Inbox{h.in}, notification(fmt.Sprintf("n%d", n))); err != nil {
-		return err
-	}
-	h.done.Store(n)
-	return nil
-}
-
-// Whatever followers do, and whichever live messages are lost, each sees its
-// inbox in order and once, or is told that something is missing; and what it
-// is told is true.
+// Whatever followers do, whichever live messages are lost and whatever becomes
+// of the server and its streams: each follower sees its inbox in order and
+// once, or is told that something is missing; and what it is told is true.
 func TestModel(t *testing.T) {
 	seed := *modelSeed
 	if seed == 0 {
@@ -187,79 +89,259 @@ func TestModel(t *testing.T) {
 		lasting = 6 * time.Second
 	}
 	t.Logf("again with -model.seed %d", seed)
+	m := newModel(t, seed)
+	begun := time.Now()
+	clients := m.run(lasting)
+	lasted := time.Since(begun)
+	m.end(clients)
+	m.report(lasted)
+}
 
-	b := open(t, func(c *bus.Config) { c.PerInbox, c.TailCheck = modelBound, time.Second })
-	all := make([]*history, 10)
-	for i := range all {
-		all[i] = &history{in: inbox(fmt.Sprintf("user-%d", i))}
+func newModel(t *testing.T, seed uint64) *model {
+	m := &model{t: t, seed: seed, server: newServerProcess(t), streams: make(map[string]*streamHistory), faults: make(map[faultKind]int)}
+	b, err := bus.Open(t.Context(), bus.Config{
+		URLs: []string{"nats://" + m.server.listen}, Replicas: 1, Partitions: modelPartitions,
+		PerInbox: modelBound, Retain: modelRetain, TailCheck: time.Second, Timeout: 2 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(b.Close)
+	m.bus = b
+	for i := range modelInboxes {
+		in := inbox(fmt.Sprintf("user-%d", i))
+		name, _ := b.StreamOf(in)
+		s := m.streams[name]
+		if s == nil {
+			s = newStreamHistory(b.Epoch(in), modelBound, modelRetain)
+			m.streams[name] = s
+		}
+		if i == 0 {
+			m.expires = name
+			s.retain = modelExpiry
+			m.keep(t.Context(), name, modelExpiry)
+		}
+		m.inboxes = append(m.inboxes, newInboxHistory(s, in))
+	}
+	return m
+}
+
+func (m *model) random(stream uint64, actor int) *rand.Rand {
+	return rand.New(rand.NewPCG(m.seed, stream+uint64(actor)))
+}
+
+// run lets everybody act until the time is over and all faults have happened.
+func (m *model) run(lasting time.Duration) (clients []*client) {
 	var wg sync.WaitGroup
-	end := time.Now().Add(lasting)
-	for p := range uint64(4) {
-		wg.Go(func() {
-			r := rand.New(rand.NewPCG(seed, p))
-			for time.Now().Before(end) {
-				h := all[r.IntN(len(all))]
-				for range 1 + r.IntN(4)*r.IntN(10) { // now and then more than the inbox keeps
-					if err := h.publishNext(b); err != nil {
-						t.Errorf("publish: %v", err)
-						return
-					}
-				}
-				time.Sleep(time.Duration(r.IntN(3000)) * time.Microsecond)
-			}
-		})
+	acting, over := context.WithCancel(m.t.Context())
+	defer over()
+	for i := range modelPublishers {
+		wg.Go(func() { m.publishing(acting, m.random(publishStream, i)) })
 	}
-	clients := make([]*client, 40)
-	for i := range clients {
-		clients[i] = &client{h: all[i%len(all)], fail: t.Errorf}
+	for i := range modelClients {
+		h := m.inboxes[i%len(m.inboxes)]
+		c := newClient(m.t, fmt.Sprintf("client %d of %s", i, h.in.User), h)
+		clients = append(clients, c)
+		wg.Go(func() { m.following(acting, m.random(clientStream, i), c) })
 	}
-	for p := range uint64(4) {
-		mine := clients[p*10 : p*10+10]
-		wg.Go(func() {
-			r := rand.New(rand.NewPCG(seed, 100+p))
-			for time.Now().Before(end) {
-				c := mine[r.IntN(len(mine))]
-				switch n := r.IntN(20); {
-				case !c.connected():
-					c.connect(b, r.IntN(40)-10) // a quarter without bound
-				case n < 6:
-					c.disconnect()
-				case n < 8:
-					b.Deafen(c.h.in)
-				case n < 14:
-					b.Hear(c.h.in)
-				default:
-					c.give(r.IntN(40) - 10)
-				}
-				time.Sleep(time.Duration(r.IntN(2000)) * time.Microsecond)
-			}
-		})
+	begun, struck := time.Now(), 0
+	for f := range schedule(m.random(faultStream, 0), lasting, len(m.inboxes)) {
+		pause(acting, f.after)
+		if time.Since(begun) >= lasting && struck >= len(faultKinds()) {
+			break
+		}
+		m.t.Logf("%s: %s of %s", time.Now().Format("05.000000"), f.kind, m.inboxes[f.which].in.User)
+		m.strike(acting, f)
+		struck++
+		m.faults[f.kind]++
 	}
+	over()
 	wg.Wait()
+	return clients
+}
 
-	// Everybody catches up, and gets what comes then.
-	for _, h := range all {
-		b.Hear(h.in)
+// publishing publishes bursts, to some inboxes often and to some rarely.
+func (m *model) publishing(ctx context.Context, r *rand.Rand) {
+	for ctx.Err() == nil {
+		least := r.IntN(len(m.inboxes)) // the further down the rarer
+		to := []*inboxHistory{m.inboxes[r.IntN(least+1)]}
+		burst := 1 + r.IntN(4)*r.IntN(10) // now and then more than an inbox keeps
+		if r.IntN(20) == 0 {
+			to, burst = m.inboxes, 1 // an atomic batch for each stream
+		}
+		for range burst {
+			m.publish(to, r.IntN(2) == 0)
+		}
+		pause(ctx, time.Duration(r.IntN(10_000))*time.Microsecond)
 	}
+}
+
+// publish publishes the next notification of some inboxes, which are in their
+// order. A publish that failed is given up, or tried again until it succeeds,
+// as long as JetStream knows the id.
+func (m *model) publish(to []*inboxHistory, persist bool) (acknowledged bool) {
+	id := fmt.Sprintf("n%d", m.ids.Add(1))
+	known := patience
+	inboxes, numbers := make([]peal.Inbox, len(to)), make([]int, len(to))
+	for i, h := range to {
+		h.publishing.Lock()
+		defer h.publishing.Unlock()
+		inboxes[i], numbers[i] = h.in, h.begin(id)
+		known = min(known, h.stream.retain*2/3) // its window of duplicates is as long as it keeps messages
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), known)
+	defer cancel()
+	for {
+		_, err := m.bus.Publish(ctx, inboxes, notification(id))
+		if err == nil {
+			break
+		}
+		if !persist || ctx.Err() != nil {
+			m.uncertain.Add(1)
+			return false
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+	for i, h := range to {
+		h.acknowledge(numbers[i])
+	}
+	m.published.Add(int64(len(to)))
+	return true
+}
+
+func (m *model) following(ctx context.Context, r *rand.Rand, c *client) {
+	for ctx.Err() == nil {
+		switch connected, err := c.step(ctx, r, m.bus); {
+		case connected:
+			m.connected.Add(1)
+		case err != nil && ctx.Err() == nil:
+			m.refused.Add(1)
+			pause(ctx, 10*time.Millisecond)
+		}
+		pause(ctx, time.Duration(r.IntN(30_000))*time.Microsecond)
+	}
+}
+
+// end lets everybody catch up, and gives each a last message: once the faults
+// are over nobody may be left behind.
+func (m *model) end(clients []*client) {
+	m.keep(m.t.Context(), m.expires, modelRetain)
 	for _, c := range clients {
-		c.disconnect()
-		c.connect(b, -1)
-	}
-	for _, h := range all {
-		if err := h.publishNext(b); err != nil {
-			t.Fatal(err)
+		m.bus.Hear(c.h.in)
+		if c.connected() {
+			c.give(-1)
+		} else {
+			m.insist(m.t.Context(), "connect", func(ctx context.Context) error { return c.connect(ctx, m.bus, -1) })
 		}
 	}
+	m.all(clients, "caught up", place.has)
+	m.all(clients, "got its last", place.got)
 	for _, c := range clients {
-		eventually(t, fmt.Sprintf("a client of %v has all of %d", c.h.in.User, c.h.done.Load()),
-			func() bool { return c.at() == c.h.done.Load() })
 		c.disconnect()
 	}
-	s := b.Stats()
-	t.Logf("%d stored, %d delivered, %d gaps, %d reads, %d holes, %d rescued", s.Stored.Load(), s.Delivered.Load(),
-		s.Gaps.Load(), s.Reads.Load(), s.Holes.Load(), s.Rescued.Load())
-	if s.Gaps.Load() == 0 || s.Holes.Load() == 0 {
-		t.Error("the model met no gap or no hole, so it shows nothing")
+}
+
+// all publishes to each inbox and waits until all clients have what they are
+// to have of it.
+func (m *model) all(clients []*client, what string, has func(place, int) bool) {
+	m.insist(m.t.Context(), "publish", func(context.Context) error {
+		if !m.publish(m.inboxes, true) {
+			return errors.New("not acknowledged")
+		}
+		return nil
+	})
+	deadline := time.Now().Add(patience)
+	for _, c := range clients {
+		if c.wronged() {
+			continue
+		}
+		for want := len(c.h.all); !has(c.stands(), want); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				m.t.Errorf("%s has not %s within %v: it stands at %v, want %d", c.name, what, patience, c.stands(), want)
+				break
+			}
+		}
+	}
+}
+
+func (m *model) report(lasted time.Duration) {
+	s := m.bus.Stats()
+	m.t.Logf("%v: %d connections (%.0f/min, %d refused), %d published (%d uncertain), %d delivered, %d gaps, %d reads, %d holes, %d rescued; %v",
+		lasted.Round(time.Millisecond), m.connected.Load(), float64(m.connected.Load())/lasted.Minutes(), m.refused.Load(),
+		m.published.Load(), m.uncertain.Load(), s.Delivered.Load(), s.Gaps.Load(), s.Reads.Load(), s.Holes.Load(), s.Rescued.Load(), m.faults)
+	if s.Gaps.Load() == 0 || s.Holes.Load() == 0 && lasted > 5*time.Second {
+		m.t.Error("the model met no gap or no hole, so it shows nothing")
+	}
+}
+
+// keep sets how long a stream keeps messages.
+func (m *model) keep(ctx context.Context, stream string, retain time.Duration) {
+	m.insist(ctx, "set the age of messages", func(ctx context.Context) error {
+		s, err := m.bus.JetStream().Stream(ctx, stream)
+		if err != nil {
+			return err
+		}
+		cfg := s.CachedInfo().Config
+		cfg.MaxAge, cfg.Duplicates = retain, min(retain, cfg.Duplicates)
+		_, err = m.bus.JetStream().UpdateStream(ctx, cfg)
+		return err
+	})
+}
+
+func (m *model) purge(ctx context.Context, stream, subject string) error {
+	s, err := m.bus.JetStream().Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	return s.Purge(ctx, jetstream.WithPurgeSubject(subject))
+}
+
+// recreate makes another incarnation of a stream.
+func (m *model) recreate(ctx context.Context, h *streamHistory, stream string) {
+	h.recreate()
+	js := m.bus.JetStream()
+	m.insist(ctx, "delete the stream", func(ctx context.Context) error {
+		if err := js.DeleteStream(ctx, stream); !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return err
+		}
+		return nil
+	})
+	m.insist(ctx, "create the stream", m.bus.Ensure)
+	if stream == m.expires {
+		m.keep(ctx, stream, modelExpiry)
+	}
+	m.insist(ctx, "look up the stream", func(ctx context.Context) error {
+		s, err := js.Stream(ctx, stream)
+		if err != nil {
+			return err
+		}
+		if err := h.recreated(bus.Epoch(s.CachedInfo().Config.Metadata["peal.epoch"])); err != nil {
+			m.t.Error(err)
+		}
+		return nil
+	})
+}
+
+// insist does something until it succeeds, for the server may be on its way
+// back.
+func (m *model) insist(ctx context.Context, what string, do func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for err := do(ctx); err != nil; err = do(ctx) {
+		if ctx.Err() != nil {
+			m.t.Errorf("%s: not within %v: %v", what, patience, err)
+			return
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+// pause waits, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }

@@ -1,0 +1,193 @@
+package bus_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pealhq/peal/bus/embedded"
+)
+
+// serveArg has the binary of these tests be a NATS server, in a process that
+// can be killed: serveArg, the directory, the address.
+const serveArg = "serve-nats"
+
+// serveNATS serves until standard input ends, which it also does when the
+// process that has started this one is gone.
+func serveNATS(dir, listen string) error {
+	s, err := embedded.Start(embedded.Config{Dir: dir, Listen: listen, Store: 8 << 30})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	fmt.Println(s.URL())
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// serverProcess is a NATS server with an address and a directory of its own.
+type serverProcess struct {
+	dir, listen string
+
+	cmd   *exec.Cmd
+	stdin io.Closer
+	log   *bytes.Buffer
+}
+
+// newServerProcess starts a server. It ends with the test.
+func newServerProcess(t testing.TB) *serverProcess {
+	t.Helper()
+	p := &serverProcess{dir: t.TempDir(), listen: freeAddress(t)}
+	t.Cleanup(func() {
+		if p.cmd != nil {
+			p.kill()
+		}
+	})
+	if err := p.start(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// freeAddress finds a port below those that the system gives to connections:
+// one of these could take the port of a server that is down.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(10000)))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		return l.Addr().String()
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+func (p *serverProcess) start() error {
+	p.cmd, p.log = exec.Command(os.Args[0], serveArg, p.dir, p.listen), new(bytes.Buffer)
+	p.cmd.Stderr = p.log
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	p.stdin = stdin
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || !strings.HasPrefix(line, "nats://") {
+		p.kill()
+		return fmt.Errorf("NATS server did not start: %v\n%s", err, p.log)
+	}
+	return nil
+}
+
+// stop has the server end by itself.
+func (p *serverProcess) stop() {
+	p.stdin.Close()
+	p.cmd.Wait()
+}
+
+// kill ends the server as a power cut does, but for what the system has not
+// written to the disk yet.
+func (p *serverProcess) kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// faultKind is what can happen to the server and its streams.
+type faultKind string
+
+const (
+	restart     faultKind = "restart"
+	kill        faultKind = "kill"
+	purgeInbox  faultKind = "purge of an inbox"
+	purgeStream faultKind = "purge of a stream"
+	recreation  faultKind = "recreation of a stream"
+)
+
+// withPurges says whether runs have purges. They are left out as long as the
+// feed does not declare them: where a purge takes what a follower has not had
+// yet, the next message of the inbox looks like one that follows directly.
+const withPurges = false
+
+// faultKinds returns those that a run has, each at least once.
+func faultKinds() []faultKind {
+	kinds := []faultKind{restart, kill, recreation}
+	if withPurges {
+		kinds = append(kinds, purgeInbox, purgeStream)
+	}
+	return kinds
+}
+
+// fault is one of them in a run.
+type fault struct {
+	kind  faultKind
+	after time.Duration // since the one before has ended
+	which int           // inbox, and so its stream
+	down  time.Duration // between the end of a server and its start
+}
+
+// schedule decides which faults a run has, without end: all kinds in a random
+// order, and so on. In a short run they come so close that each has its turn.
+func schedule(r *rand.Rand, lasting time.Duration, inboxes int) iter.Seq[fault] {
+	kinds := faultKinds()
+	between := min(lasting/time.Duration(2*len(kinds)), 2*time.Second)
+	return func(yield func(fault) bool) {
+		for {
+			for _, i := range r.Perm(len(kinds)) {
+				f := fault{
+					kind:  kinds[i],
+					after: between/2 + time.Duration(r.Int64N(int64(between))),
+					which: r.IntN(inboxes),
+					down:  time.Duration(r.IntN(300)) * time.Millisecond,
+				}
+				if !yield(f) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// strike lets a fault happen, and waits until it is over. What the server
+// refuses is asked again.
+func (m *model) strike(ctx context.Context, f fault) {
+	h := m.inboxes[f.which]
+	name, subject := m.bus.StreamOf(h.in)
+	switch f.kind {
+	case restart, kill:
+		if f.kind == kill {
+			m.server.kill()
+		} else {
+			m.server.stop()
+		}
+		pause(ctx, f.down)
+		if err := m.server.start(); err != nil {
+			m.t.Error(err)
+		}
+	case purgeInbox:
+		defer h.purge()()
+		m.insist(ctx, string(f.kind), func(ctx context.Context) error { return m.purge(ctx, name, subject) })
+	case purgeStream:
+		defer h.stream.purge()()
+		m.insist(ctx, string(f.kind), func(ctx context.Context) error { return m.purge(ctx, name, ">") })
+	case recreation:
+		m.recreate(ctx, h.stream, name)
+	}
+}
