@@ -15,8 +15,9 @@ import (
 // client is one follower of an inbox as a connection of a node is one: it has
 // room for so much, may lose what it has not passed on yet, and comes back.
 type client struct {
-	name string
-	t    testing.TB
+	name   string
+	t      testing.TB
+	temper temper
 
 	mu     sync.Mutex // protects the rest
 	feed   *bus.Feed  // nil while it is disconnected
@@ -26,6 +27,32 @@ type client struct {
 	passedOn place // what it falls back to
 	blamed   bool  // nothing is judged any more: what follows a fault is its consequence
 	trace    trace
+}
+
+// temper is how a client behaves.
+type temper struct {
+	leaves int           // of 120 things that it does so many are to disconnect
+	stays  time.Duration // what it waits between two things while it is connected, at most
+	away   time.Duration // and while it is not
+	roomy  bool          // it takes everything
+}
+
+// tempers has three that come and go at once, one that stays and takes, and one
+// that comes back when much has happened.
+var tempers = []temper{
+	{40, 30 * time.Millisecond, 30 * time.Millisecond, false},
+	{40, 30 * time.Millisecond, 30 * time.Millisecond, false},
+	{40, 30 * time.Millisecond, 30 * time.Millisecond, false},
+	{20, 2 * time.Second, 30 * time.Millisecond, true},
+	{20, 30 * time.Millisecond, 2 * time.Second, false},
+}
+
+// idles says how long the client waits before it does the next thing.
+func (c *client) idles(r *rand.Rand) time.Duration {
+	if c.connected() {
+		return time.Duration(r.Int64N(int64(c.temper.stays)))
+	}
+	return time.Duration(r.Int64N(int64(c.temper.away)))
 }
 
 // trace is the last that has happened to a client.
@@ -186,6 +213,13 @@ func (c *client) wronged() bool {
 	return c.blamed
 }
 
+// last returns what has happened to the client last.
+func (c *client) last() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trace.String()
+}
+
 // stands returns where the client is.
 func (c *client) stands() place {
 	c.mu.Lock()
@@ -200,6 +234,9 @@ func (p place) String() string {
 // step does one thing of what clients do.
 func (c *client) step(ctx context.Context, r *rand.Rand, b *bus.Bus) (connected bool, err error) {
 	room := r.IntN(40) - 10 // a quarter without bound
+	if c.temper.roomy {
+		room = -1
+	}
 	if !c.connected() {
 		switch n := r.IntN(100); {
 		case n < 2:
@@ -213,8 +250,9 @@ func (c *client) step(ctx context.Context, r *rand.Rand, b *bus.Bus) (connected 
 		return err == nil, err
 	}
 	switch n := r.IntN(120); {
-	case n < 40:
+	case n < c.temper.leaves:
 		c.disconnect()
+	case n < 40:
 	case n < 41:
 		if b.Connected() { // else they wait for NATS
 			b.Deafen(c.h.in)

@@ -119,6 +119,8 @@ const (
 	purgeInbox  faultKind = "purge of an inbox"
 	purgeStream faultKind = "purge of a stream"
 	recreation  faultKind = "recreation of a stream"
+	cut         faultKind = "cut of a connection"
+	stall       faultKind = "stall of a connection"
 )
 
 // withPurges says whether runs have purges. They are left out as long as the
@@ -126,8 +128,9 @@ const (
 // yet, the next message of the inbox looks like one that follows directly.
 const withPurges = false
 
-// faultKinds returns those that a run has, each at least once.
-func faultKinds() []faultKind {
+// serverFaults returns what a run does to the server and its streams, one
+// after the other.
+func serverFaults() []faultKind {
 	kinds := []faultKind{restart, kill, recreation}
 	if withPurges {
 		kinds = append(kinds, purgeInbox, purgeStream)
@@ -135,27 +138,41 @@ func faultKinds() []faultKind {
 	return kinds
 }
 
+// connectionFaults are what happens to connections meanwhile.
+var connectionFaults = []faultKind{cut, stall}
+
 // fault is one of them in a run.
 type fault struct {
-	kind  faultKind
-	after time.Duration // since the one before has ended
-	which int           // inbox, and so its stream
-	down  time.Duration // between the end of a server and its start
+	kind    faultKind
+	after   time.Duration // since the one before has ended
+	which   int           // inbox, and so its stream
+	purpose string        // of the connection
+	down    time.Duration // for so long there is no server or no connection, or it says nothing
+}
+
+func (f fault) String() string {
+	switch f.kind {
+	case restart, kill:
+		return fmt.Sprintf("%s, %v down", f.kind, f.down)
+	case cut, stall:
+		return fmt.Sprintf("%s: %s, for %v", f.kind, f.purpose, f.down)
+	}
+	return fmt.Sprintf("%s: user-%d", f.kind, f.which)
 }
 
 // schedule decides which faults a run has, without end: all kinds in a random
 // order, and so on. In a short run they come so close that each has its turn.
-func schedule(r *rand.Rand, lasting time.Duration, inboxes int) iter.Seq[fault] {
-	kinds := faultKinds()
-	between := min(lasting/time.Duration(2*len(kinds)), 2*time.Second)
+func schedule(r *rand.Rand, kinds []faultKind, lasting time.Duration, inboxes int) iter.Seq[fault] {
+	between := min(lasting/time.Duration(2*len(kinds)), time.Second) // it takes about as long itself
 	return func(yield func(fault) bool) {
 		for {
 			for _, i := range r.Perm(len(kinds)) {
 				f := fault{
-					kind:  kinds[i],
-					after: between/2 + time.Duration(r.Int64N(int64(between))),
-					which: r.IntN(inboxes),
-					down:  time.Duration(r.IntN(300)) * time.Millisecond,
+					kind:    kinds[i],
+					after:   between/2 + time.Duration(r.Int64N(int64(between))),
+					which:   r.IntN(inboxes),
+					purpose: purposes[r.IntN(len(purposes))],
+					down:    time.Duration(r.IntN(300)) * time.Millisecond,
 				}
 				if !yield(f) {
 					return
@@ -189,5 +206,11 @@ func (m *model) strike(ctx context.Context, f fault) {
 		m.insist(ctx, string(f.kind), func(ctx context.Context) error { return m.purge(ctx, name, ">") })
 	case recreation:
 		m.recreate(ctx, h.stream, name)
+	case cut:
+		defer m.proxy.cut(f.purpose)()
+		pause(ctx, f.down)
+	case stall:
+		defer m.proxy.hold(f.purpose)()
+		pause(ctx, f.down)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
@@ -23,6 +24,7 @@ import (
 //
 //	model_test.go           the run: its actors, its seed, its end
 //	model_fault_test.go     the server process, and what happens to it
+//	model_proxy_test.go     and to the connections
 //	model_client_test.go    what followers do
 //	model_follower_test.go  the verdicts on what one follower gets
 //	model_history_test.go   what was published, and what is certain of it
@@ -62,6 +64,8 @@ type model struct {
 	t       *testing.T
 	seed    uint64
 	server  *serverProcess
+	proxy   *proxy
+	admin   jetstream.JetStream // past the proxy
 	bus     *bus.Bus
 	streams map[string]*streamHistory // by the stream's name
 	inboxes []*inboxHistory
@@ -69,7 +73,9 @@ type model struct {
 
 	published, uncertain, connected, refused atomic.Int64
 	ids                                      atomic.Int64
-	faults                                   map[faultKind]int
+
+	mu     sync.Mutex        // protects faults
+	faults map[faultKind]int // how many there were
 }
 
 // Whatever followers do, whichever live messages are lost and whatever becomes
@@ -99,8 +105,10 @@ func TestModel(t *testing.T) {
 
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{t: t, seed: seed, server: newServerProcess(t), streams: make(map[string]*streamHistory), faults: make(map[faultKind]int)}
+	m.admin = newAdmin(t, m.server.listen)
+	m.proxy = newProxy(t, m.server.listen)
 	b, err := bus.Open(t.Context(), bus.Config{
-		URLs: []string{"nats://" + m.server.listen}, Replicas: 1, Partitions: modelPartitions,
+		URLs: []string{m.proxy.url()}, Replicas: 1, Partitions: modelPartitions,
 		PerInbox: modelBound, Retain: modelRetain, TailCheck: time.Second, Timeout: 2 * time.Second,
 	})
 	if err != nil {
@@ -126,6 +134,22 @@ func newModel(t *testing.T, seed uint64) *model {
 	return m
 }
 
+// newAdmin returns a JetStream for what is done to streams. It ends with the
+// test.
+func newAdmin(t testing.TB, address string) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect("nats://"+address, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
 func (m *model) random(stream uint64, actor int) *rand.Rand {
 	return rand.New(rand.NewPCG(m.seed, stream+uint64(actor)))
 }
@@ -141,23 +165,40 @@ func (m *model) run(lasting time.Duration) (clients []*client) {
 	for i := range modelClients {
 		h := m.inboxes[i%len(m.inboxes)]
 		c := newClient(m.t, fmt.Sprintf("client %d of %s", i, h.in.User), h)
+		c.temper = tempers[i/len(m.inboxes)%len(tempers)]
 		clients = append(clients, c)
 		wg.Go(func() { m.following(acting, m.random(clientStream, i), c) })
 	}
-	begun, struck := time.Now(), 0
-	for f := range schedule(m.random(faultStream, 0), lasting, len(m.inboxes)) {
-		pause(acting, f.after)
-		if time.Since(begun) >= lasting && struck >= len(faultKinds()) {
-			break
-		}
-		m.t.Logf("%s: %s of %s", time.Now().Format("05.000000"), f.kind, m.inboxes[f.which].in.User)
-		m.strike(acting, f)
-		struck++
-		m.faults[f.kind]++
+	var faults sync.WaitGroup
+	for i, kinds := range [][]faultKind{serverFaults(), connectionFaults} {
+		faults.Go(func() { m.striking(acting, m.random(faultStream, i), kinds, lasting) })
 	}
+	faults.Wait()
 	over()
 	wg.Wait()
 	return clients
+}
+
+// striking lets faults happen until the time is over and each kind has had its
+// turn.
+func (m *model) striking(ctx context.Context, r *rand.Rand, kinds []faultKind, lasting time.Duration) {
+	begun, struck := time.Now(), 0
+	for f := range schedule(r, kinds, lasting, len(m.inboxes)) {
+		pause(ctx, f.after)
+		if time.Since(begun) >= lasting && struck >= len(kinds) {
+			return
+		}
+		m.t.Logf("%s: %v", time.Now().Format("05.000000"), f)
+		m.strike(ctx, f)
+		struck++
+		m.struck(f.kind)
+	}
+}
+
+func (m *model) struck(kind faultKind) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.faults[kind]++
 }
 
 // publishing publishes bursts, to some inboxes often and to some rarely.
@@ -218,23 +259,33 @@ func (m *model) following(ctx context.Context, r *rand.Rand, c *client) {
 			m.refused.Add(1)
 			pause(ctx, 10*time.Millisecond)
 		}
-		pause(ctx, time.Duration(r.IntN(30_000))*time.Microsecond)
+		pause(ctx, c.idles(r))
 	}
 }
 
 // end lets everybody catch up, and gives each a last message: once the faults
-// are over nobody may be left behind.
+// are over nobody may be left behind, also who had to miss a message after
+// which nothing came.
 func (m *model) end(clients []*client) {
 	m.keep(m.t.Context(), m.expires, modelRetain)
 	for _, c := range clients {
-		m.bus.Hear(c.h.in)
 		if c.connected() {
 			c.give(-1)
 		} else {
 			m.insist(m.t.Context(), "connect", func(ctx context.Context) error { return c.connect(ctx, m.bus, -1) })
 		}
 	}
+	for i, h := range m.inboxes {
+		if i%2 == 0 {
+			m.bus.Deafen(h.in)
+		} else {
+			m.bus.Hear(h.in)
+		}
+	}
 	m.all(clients, "caught up", place.has)
+	for _, h := range m.inboxes {
+		m.bus.Hear(h.in)
+	}
 	m.all(clients, "got its last", place.got)
 	for _, c := range clients {
 		c.disconnect()
@@ -252,23 +303,22 @@ func (m *model) all(clients []*client, what string, has func(place, int) bool) {
 	})
 	deadline := time.Now().Add(patience)
 	for _, c := range clients {
-		if c.wronged() {
-			continue
-		}
-		for want := len(c.h.all); !has(c.stands(), want); time.Sleep(time.Millisecond) {
+		want := len(c.h.all)
+		for !c.wronged() && !has(c.stands(), want) {
 			if time.Now().After(deadline) {
-				m.t.Errorf("%s has not %s within %v: it stands at %v, want %d", c.name, what, patience, c.stands(), want)
+				m.t.Errorf("%s has not %s within %v: it stands at %v, want %d%s", c.name, what, patience, c.stands(), want, c.last())
 				break
 			}
+			time.Sleep(time.Millisecond)
 		}
 	}
 }
 
 func (m *model) report(lasted time.Duration) {
 	s := m.bus.Stats()
-	m.t.Logf("%v: %d connections (%.0f/min, %d refused), %d published (%d uncertain), %d delivered, %d gaps, %d reads, %d holes, %d rescued; %v",
+	m.t.Logf("%v: %d connections (%.0f/min, %d refused), %d published (%d uncertain), %d delivered, %d gaps, %d reads, %d ranges, %d holes, %d rescued; %v",
 		lasted.Round(time.Millisecond), m.connected.Load(), float64(m.connected.Load())/lasted.Minutes(), m.refused.Load(),
-		m.published.Load(), m.uncertain.Load(), s.Delivered.Load(), s.Gaps.Load(), s.Reads.Load(), s.Holes.Load(), s.Rescued.Load(), m.faults)
+		m.published.Load(), m.uncertain.Load(), s.Delivered.Load(), s.Gaps.Load(), s.Reads.Load(), s.Ranges.Load(), s.Holes.Load(), s.Rescued.Load(), m.faults)
 	if s.Gaps.Load() == 0 || s.Holes.Load() == 0 && lasted > 5*time.Second {
 		m.t.Error("the model met no gap or no hole, so it shows nothing")
 	}
@@ -277,19 +327,19 @@ func (m *model) report(lasted time.Duration) {
 // keep sets how long a stream keeps messages.
 func (m *model) keep(ctx context.Context, stream string, retain time.Duration) {
 	m.insist(ctx, "set the age of messages", func(ctx context.Context) error {
-		s, err := m.bus.JetStream().Stream(ctx, stream)
+		s, err := m.admin.Stream(ctx, stream)
 		if err != nil {
 			return err
 		}
 		cfg := s.CachedInfo().Config
 		cfg.MaxAge, cfg.Duplicates = retain, min(retain, cfg.Duplicates)
-		_, err = m.bus.JetStream().UpdateStream(ctx, cfg)
+		_, err = m.admin.UpdateStream(ctx, cfg)
 		return err
 	})
 }
 
 func (m *model) purge(ctx context.Context, stream, subject string) error {
-	s, err := m.bus.JetStream().Stream(ctx, stream)
+	s, err := m.admin.Stream(ctx, stream)
 	if err != nil {
 		return err
 	}
@@ -299,9 +349,8 @@ func (m *model) purge(ctx context.Context, stream, subject string) error {
 // recreate makes another incarnation of a stream.
 func (m *model) recreate(ctx context.Context, h *streamHistory, stream string) {
 	h.recreate()
-	js := m.bus.JetStream()
 	m.insist(ctx, "delete the stream", func(ctx context.Context) error {
-		if err := js.DeleteStream(ctx, stream); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		if err := m.admin.DeleteStream(ctx, stream); !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return err
 		}
 		return nil
@@ -311,7 +360,7 @@ func (m *model) recreate(ctx context.Context, h *streamHistory, stream string) {
 		m.keep(ctx, stream, modelExpiry)
 	}
 	m.insist(ctx, "look up the stream", func(ctx context.Context) error {
-		s, err := js.Stream(ctx, stream)
+		s, err := m.admin.Stream(ctx, stream)
 		if err != nil {
 			return err
 		}
