@@ -46,7 +46,7 @@ e2e: build ## run other people's clients against the binary (needs Node.js and n
 	go -C cmd/peal/e2e test -count=1 ./... -args -peal $(abspath $(BIN))
 
 # How long the model test of the feed runs, and its seed; 0 chooses one. Without
-# the race detector, which would leave it a tenth of its connections.
+# the race detector, for more connections: `make race` runs it too, for 6 s.
 TIME ?= 10m
 SEED ?= 0
 

@@ -346,29 +346,24 @@ func (m *model) purge(ctx context.Context, stream, subject string) error {
 	return s.Purge(ctx, jetstream.WithPurgeSubject(subject))
 }
 
-// recreate makes another incarnation of a stream.
+// recreate deletes a stream, and waits until the bus has made it anew.
 func (m *model) recreate(ctx context.Context, h *streamHistory, stream string) {
 	h.recreate()
-	m.insist(ctx, "delete the stream", func(ctx context.Context) error {
-		if err := m.admin.DeleteStream(ctx, stream); !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return err
+	m.insist(ctx, "delete the stream", func(ctx context.Context) error { return m.admin.DeleteStream(ctx, stream) })
+	var epoch bus.Epoch
+	m.insist(ctx, "the bus makes the stream anew", func(ctx context.Context) error {
+		s, err := m.admin.Stream(ctx, stream)
+		if err == nil {
+			epoch = bus.Epoch(s.CachedInfo().Config.Metadata["peal.epoch"])
 		}
-		return nil
+		return err
 	})
-	m.insist(ctx, "create the stream", m.bus.Ensure)
 	if stream == m.expires {
 		m.keep(ctx, stream, modelExpiry)
 	}
-	m.insist(ctx, "look up the stream", func(ctx context.Context) error {
-		s, err := m.admin.Stream(ctx, stream)
-		if err != nil {
-			return err
-		}
-		if err := h.recreated(bus.Epoch(s.CachedInfo().Config.Metadata["peal.epoch"])); err != nil {
-			m.t.Error(err)
-		}
-		return nil
-	})
+	if err := h.recreated(epoch); err != nil {
+		m.t.Error(err)
+	}
 }
 
 // insist does something until it succeeds, for the server may be on its way
