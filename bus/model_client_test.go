@@ -29,6 +29,11 @@ type client struct {
 	trace    trace
 }
 
+// withHaste says whether clients resume before the feed has gone back. It is
+// left out as long as the feed may then still offer what comes after what was
+// dropped, to a client that refuses nothing any more.
+const withHaste = false
+
 // temper is how a client behaves.
 type temper struct {
 	leaves int           // of 120 things that it does so many are to disconnect
@@ -263,6 +268,11 @@ func (c *client) step(ctx context.Context, r *rand.Rand, b *bus.Bus) (connected 
 		}
 	case n < 55:
 		c.drop()
+		if !withHaste {
+			b.Checked(c.h.in) // returns when the loop has come so far
+		} else if n < 49 {
+			c.give(room)
+		}
 	case n < 80:
 		c.pass()
 	default:
