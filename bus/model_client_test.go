@@ -22,17 +22,12 @@ type client struct {
 	mu     sync.Mutex // protects the rest
 	feed   *bus.Feed  // nil while it is disconnected
 	room   int        // negative: no bound
-	refuse bool       // it has dropped what it held, and is not resumed yet
+	refuse int        // so often it has dropped what it held, and the feed is not back there yet
 	follower
 	passedOn place // what it falls back to
 	blamed   bool  // nothing is judged any more: what follows a fault is its consequence
 	trace    trace
 }
-
-// withHaste says whether clients resume before the feed has gone back. It is
-// left out as long as the feed may then still offer what comes after what was
-// dropped, to a client that refuses nothing any more.
-const withHaste = false
 
 // temper is how a client behaves.
 type temper struct {
@@ -121,7 +116,7 @@ func (s *connection) take(what string, cursor bus.Cursor, judge func() error) bo
 	if c.feed != s.feed {
 		return false
 	}
-	if c.room == 0 || c.refuse {
+	if c.room == 0 || c.refuse > 0 {
 		c.late = c.late || !c.taken
 		return false
 	}
@@ -134,7 +129,7 @@ func (s *connection) take(what string, cursor bus.Cursor, judge func() error) bo
 // connect follows the inbox from where the client stands.
 func (c *client) connect(ctx context.Context, b *bus.Bus, room int) error {
 	c.mu.Lock()
-	c.room, c.refuse = room, false
+	c.room, c.refuse = room, 0
 	c.asked()
 	cursor := c.cursor
 	c.mu.Unlock()
@@ -167,7 +162,7 @@ func (c *client) disconnect() {
 // give makes room, and has the feed go on.
 func (c *client) give(room int) {
 	c.mu.Lock()
-	c.room, c.refuse = room, false
+	c.room = room
 	f := c.feed
 	c.mu.Unlock()
 	if f != nil {
@@ -176,17 +171,26 @@ func (c *client) give(room int) {
 }
 
 // drop forgets what was taken and not passed on, and has the feed go back.
+// Until it is there everything is refused.
 func (c *client) drop() {
 	c.mu.Lock()
 	f, to := c.feed, c.passedOn
 	c.place = to
-	c.refuse = true
+	c.refuse++
 	c.trace.add("drops back to", to.cursor)
 	c.late = c.late || !c.taken
 	c.mu.Unlock()
-	if f != nil {
-		f.Rewind(to.cursor)
+	if f == nil {
+		return
 	}
+	f.Rewind(to.cursor, func() {
+		c.mu.Lock()
+		if c.feed == f {
+			c.refuse--
+		}
+		c.mu.Unlock()
+		f.Resume()
+	})
 }
 
 // pass passes on what was taken.
@@ -268,11 +272,6 @@ func (c *client) step(ctx context.Context, r *rand.Rand, b *bus.Bus) (connected 
 		}
 	case n < 55:
 		c.drop()
-		if !withHaste {
-			b.Checked(c.h.in) // returns when the loop has come so far
-		} else if n < 49 {
-			c.give(room)
-		}
 	case n < 80:
 		c.pass()
 	default:

@@ -205,7 +205,7 @@ func (m *model) strike(ctx context.Context, f fault) {
 		defer h.stream.purge()()
 		m.insist(ctx, string(f.kind), func(ctx context.Context) error { return m.purge(ctx, name, ">") })
 	case recreation:
-		m.recreate(ctx, h.stream, name)
+		m.recreate(ctx, h, name)
 	case cut:
 		defer m.proxy.cut(f.purpose)()
 		pause(ctx, f.down)

@@ -74,6 +74,8 @@ type model struct {
 	published, uncertain, connected, refused atomic.Int64
 	ids                                      atomic.Int64
 
+	recreating sync.RWMutex // held while nothing is to be published; see withEarlyMessages
+
 	mu     sync.Mutex        // protects faults
 	faults map[faultKind]int // how many there were
 }
@@ -233,7 +235,9 @@ func (m *model) publish(to []*inboxHistory, persist bool) (acknowledged bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), known)
 	defer cancel()
 	for {
+		m.recreating.RLock()
 		_, err := m.bus.Publish(ctx, inboxes, notification(id))
+		m.recreating.RUnlock()
 		if err == nil {
 			break
 		}
@@ -346,8 +350,20 @@ func (m *model) purge(ctx context.Context, stream, subject string) error {
 	return s.Purge(ctx, jetstream.WithPurgeSubject(subject))
 }
 
-// recreate deletes a stream, and waits until the bus has made it anew.
-func (m *model) recreate(ctx context.Context, h *streamHistory, stream string) {
+// withEarlyMessages says whether something is published to a stream that was
+// made anew before the bus knows that it is another incarnation. It is left out
+// as long as such messages may be delivered, and recovered from, as if they were
+// of the old one.
+const withEarlyMessages = false
+
+// recreate deletes the stream of an inbox, and waits until the bus has made it
+// anew.
+func (m *model) recreate(ctx context.Context, in *inboxHistory, stream string) {
+	h := in.stream
+	if !withEarlyMessages {
+		m.recreating.Lock()
+		defer m.recreating.Unlock()
+	}
 	h.recreate()
 	m.insist(ctx, "delete the stream", func(ctx context.Context) error { return m.admin.DeleteStream(ctx, stream) })
 	var epoch bus.Epoch
@@ -361,6 +377,13 @@ func (m *model) recreate(ctx context.Context, h *streamHistory, stream string) {
 	if stream == m.expires {
 		m.keep(ctx, stream, modelExpiry)
 	}
+	m.insist(ctx, "the bus knows of the new stream", func(context.Context) error {
+		if m.bus.Epoch(in.in) != epoch {
+			m.bus.Refresh()
+			return errors.New("it knows of another")
+		}
+		return nil
+	})
 	if err := h.recreated(epoch); err != nil {
 		m.t.Error(err)
 	}
