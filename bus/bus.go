@@ -228,7 +228,7 @@ func (b *Bus) Connected() bool {
 }
 
 // Away returns for how long NATS, or the leader of an inbox stream, has not
-// answered; 0 if all of them do. It notices a silence within 35 s.
+// answered; 0 if all of them do. It notices a silence within 30 s.
 func (b *Bus) Away() time.Duration { return b.health.away() }
 
 // Region returns the region this bus serves.

@@ -3,7 +3,9 @@ package bus
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -118,15 +120,29 @@ func (s *shard) hold(p *partition, epoch Epoch, floor uint64) (feeds []held, aft
 // spanned is what was stored in a part of a stream.
 type spanned struct {
 	messages map[string][]*Message // by subject, only those that were asked for
+	before   map[string]uint64     // the last of an inbox before the part, of those that have messages in it
 	end      uint64                // sequence of the last message of the part
-	perInbox int64                 // how many messages of an inbox are kept
+	facts    facts                 // of the stream, from after it was read
+}
+
+// has reports whether a message of an inbox that a feed has had is still there.
+func (s spanned) has(subject string, seq uint64) bool {
+	if s.before[subject] == seq {
+		return true
+	}
+	for _, m := range s.messages[subject] {
+		if m.Cursor.Seq >= seq {
+			return m.Cursor.Seq == seq
+		}
+	}
+	return false
 }
 
 // span reads the stream after a sequence to its end. It returns an error if
 // something between may be missing.
-func (p *partition) span(ctx context.Context, f facts, after uint64, feeds []held) (spanned, error) {
+func (p *partition) span(ctx context.Context, f facts, after uint64, feeds []held) (found spanned, err error) {
 	p.bus.stats.Ranges.Add(1)
-	found := spanned{messages: make(map[string][]*Message), end: after, perInbox: f.perInbox}
+	found = spanned{messages: make(map[string][]*Message), end: after}
 	for _, h := range feeds {
 		found.messages[h.feed.subject] = nil
 	}
@@ -149,16 +165,38 @@ func (p *partition) span(ctx context.Context, f facts, after uint64, feeds []hel
 		}
 		more = a.pending > 0 && len(a.messages) > 0
 	}
-	// Asked after the read: what had left the stream before it was read has
-	// left it by now.
-	now, err := p.ask(ctx)
-	if err != nil {
+	if found.before, err = p.lastBefore(ctx, after, found.messages); err != nil {
 		return found, err
 	}
-	if now.epoch != f.epoch || now.first > after+1 {
+	// Asked after the read: what had left the stream before it was read has
+	// left it by now.
+	if found.facts, err = p.ask(ctx); err != nil {
+		return found, err
+	}
+	if found.facts.epoch != f.epoch || found.facts.first > after+1 {
 		return found, fmt.Errorf("the stream has lost what followed sequence %d", after)
 	}
 	return found, nil
+}
+
+// lastBefore reads, for the inboxes of which messages were found, the last one
+// up to a sequence.
+func (p *partition) lastBefore(ctx context.Context, seq uint64, found map[string][]*Message) (map[string]uint64, error) {
+	all := make(map[string]uint64)
+	var subjects []string
+	for subject, messages := range found {
+		if len(messages) > 0 && seq > 0 {
+			subjects = append(subjects, subject)
+		}
+	}
+	for some := range slices.Chunk(subjects, maxTails) {
+		last, _, err := p.tails(ctx, some, seq)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(all, last)
+	}
+	return all, nil
 }
 
 // deal gives each feed what was found for it, and lets it go on.
@@ -179,13 +217,16 @@ func (p *partition) deal(feeds []held, found spanned, whole bool) {
 }
 
 // dealt takes the feed's part of what was found, if that is whole: an inbox
-// that holds no more than what was found may have dropped older ones meanwhile.
+// that holds no more than what was found may have dropped older ones meanwhile,
+// and one that does not hold the feed's last any more was purged.
 func (f *Feed) dealt(found spanned, whole bool) {
 	messages := found.messages[f.subject]
 	for len(messages) > 0 && messages[0].Cursor.Seq <= f.last.Seq {
 		messages = messages[1:]
 	}
-	if !whole || found.perInbox > 0 && int64(len(messages)) >= found.perInbox {
+	bounded := found.facts.perInbox > 0 && int64(len(messages)) >= found.facts.perInbox
+	purged := len(messages) > 0 && f.own && f.last.Seq >= found.facts.first && !found.has(f.subject, f.last.Seq)
+	if !whole || bounded || purged {
 		f.read()
 		return
 	}

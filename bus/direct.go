@@ -18,6 +18,7 @@ type directGet struct {
 	Batch    int      `json:"batch,omitempty"`
 	MaxBytes int      `json:"max_bytes,omitempty"`
 	LastFor  []string `json:"multi_last,omitempty"`
+	UpTo     uint64   `json:"up_to_seq,omitempty"` // with LastFor: as if the stream ended there
 }
 
 // answer is what a replica has found.

@@ -64,7 +64,7 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		var refused error
-		if _, refused = js.CreateStream(ctx, withEpoch(want)); refused == nil {
+		if _, refused = js.CreateStream(ctx, withEpoch(want, newEpoch())); refused == nil {
 			return nil
 		}
 		if s, err = js.Stream(ctx, want.Name); err != nil { // else another process was faster
@@ -80,6 +80,7 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 // compatible reports what about an existing stream would break the feed or
 // lose messages. Bounds and replicas are the operator's to change.
 func compatible(want, have jetstream.StreamConfig) error {
+	want = withEpoch(want, Epoch(have.Metadata[metaEpoch]))
 	switch {
 	case !slices.Equal(want.Subjects, have.Subjects):
 		return fmt.Errorf("exists with subjects %v instead of %v", have.Subjects, want.Subjects)
@@ -91,14 +92,14 @@ func compatible(want, have jetstream.StreamConfig) error {
 		return fmt.Errorf("exists in %v storage instead of %v", have.Storage, want.Storage)
 	case want.SubjectTransform != nil && (have.SubjectTransform == nil || *have.SubjectTransform != *want.SubjectTransform):
 		return errors.New("exists without the partitions of its subjects")
+	case len(have.Metadata[metaEpoch]) != epochLen:
+		return fmt.Errorf("exists without %s in its metadata: it was not created by peal", metaEpoch)
 	case want.RePublish != nil && (have.RePublish == nil || *have.RePublish != *want.RePublish):
 		return errors.New("exists without the republish of live messages")
 	case want.AllowDirect && !have.AllowDirect:
 		return errors.New("exists without direct get")
 	case want.AllowAtomicPublish && !have.AllowAtomicPublish:
 		return errors.New("exists without atomic batches")
-	case len(have.Metadata[metaEpoch]) != epochLen:
-		return fmt.Errorf("exists without %s in its metadata: it was not created by peal", metaEpoch)
 	case want.Metadata[metaPartitions] != have.Metadata[metaPartitions]: // another process was faster, with another number
 		return fmt.Errorf("exists as one of %s partitions instead of %s", have.Metadata[metaPartitions], want.Metadata[metaPartitions])
 	}

@@ -133,8 +133,8 @@ func TestForeignStreamIsRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := bustest.Server(t)
-			cfg := tt.base
-			cfg.Metadata = map[string]string{"peal.epoch": "abcdefg2", "peal.partitions": "1"}
+			cfg := bus.WithEpoch(tt.base, "abcdefg2")
+			cfg.Metadata["peal.partitions"] = "1"
 			if cfg.Name == eventStream.Name {
 				delete(cfg.Metadata, "peal.partitions")
 			}

@@ -21,6 +21,7 @@ var (
 	Unescape  = unescape
 	TokenForm = tokenForm
 	MessageID = messageID
+	WithEpoch = withEpoch
 )
 
 // Layout returns the configuration of a region's streams and buckets.
@@ -77,11 +78,10 @@ func (b *Bus) ReadSubscriptions() int { return b.read.NumSubscriptions() }
 
 // within runs a task in the loop that handles an inbox, and waits for it.
 func (b *Bus) within(in peal.Inbox, task func(s *shard, h *hub)) {
-	_, pl := b.partition(in)
-	live := pl.subject("live", b.cfg.Region)
-	s := b.shardOf(live)
+	p, pl := b.partition(in)
+	s := b.shardOf(pl.key())
 	done := make(chan struct{})
-	s.post(func() { defer close(done); task(s, s.hubs[live]) })
+	s.post(func() { defer close(done); task(s, s.hubs[s.liveOf(p, pl.key())]) })
 	select {
 	case <-done:
 	case <-b.closing:
@@ -123,8 +123,7 @@ func (b *Bus) Checked(in peal.Inbox) (checked bool) {
 // ReportSlowConsumer does what the NATS client does when it had to drop
 // messages of an inbox.
 func (b *Bus) ReportSlowConsumer(in peal.Inbox) {
-	_, pl := b.partition(in)
-	b.async("live", &nats.Subscription{Subject: pl.subject("live", b.cfg.Region)}, nats.ErrSlowConsumer)
+	b.async("live", &nats.Subscription{Subject: b.LiveSubject(in)}, nats.ErrSlowConsumer)
 }
 
 // Aside returns what the only feed of an inbox keeps aside.
@@ -156,19 +155,23 @@ func (b *Bus) Renewed(in peal.Inbox, last uint64) {
 	b.within(in, func(s *shard, _ *hub) { s.renewed(p, f) })
 }
 
+// LiveSubject is where the live messages of an inbox go, as far as b knows.
+func (b *Bus) LiveSubject(in peal.Inbox) string {
+	p, pl := b.partition(in)
+	return liveSubject(b.cfg.Region, p.number, p.known().epoch, pl.key())
+}
+
 // Arrive gives a followed inbox a live message, as the NATS client does.
 func (b *Bus) Arrive(in peal.Inbox, header nats.Header, data []byte) {
-	_, pl := b.partition(in)
-	b.within(in, func(s *shard, _ *hub) {
-		s.arrived(&nats.Msg{Subject: pl.subject("live", b.cfg.Region), Header: header, Data: data})
-	})
+	subject := b.LiveSubject(in)
+	b.within(in, func(s *shard, _ *hub) { s.arrived(&nats.Msg{Subject: subject, Header: header, Data: data}) })
 }
 
 // Fill asks the leader for what follows in an inbox, target being known to
 // have been stored.
 func (b *Bus) Fill(ctx context.Context, in peal.Inbox, after Cursor, target uint64) (*Gap, []*Message, error) {
 	p, pl := b.partition(in)
-	r, err := p.fill(ctx, pl.subject("inbox", b.cfg.Region), after, target)
+	r, err := p.fill(ctx, pl.subject("inbox", b.cfg.Region), after, 0, target)
 	return r.gap, r.messages, err
 }
 

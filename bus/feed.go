@@ -28,6 +28,7 @@ type progress struct {
 	phase int
 	begun bool
 	last  Cursor // everything up to it is delivered or declared
+	own   bool   // last is the place of a message of the inbox, not of a gap or of somebody else's
 	clear uint64 // up to this sequence of the epoch of last, nothing of the inbox follows last
 	gap   *Gap   // to be declared before anything else is delivered
 
@@ -61,7 +62,7 @@ func (f *Feed) begin() {
 	first := f.first
 	f.first = replay{}
 	f.phase = reading
-	f.last, f.clear = f.start.Cursor, 0
+	f.last, f.own, f.clear = f.start.Cursor, false, 0
 	if known := f.part.known(); f.last.Epoch != known.epoch {
 		f.renew()
 		return
@@ -91,7 +92,7 @@ func (f *Feed) rewind(to Cursor) bool {
 	if f.closed.Load() || !f.begun {
 		return false
 	}
-	f.last, f.clear, f.gap = to, 0, nil
+	f.last, f.own, f.clear, f.gap = to, false, 0, nil
 	f.tries = 0
 	f.round++ // what is being read is of a place further on
 	f.rest()
@@ -119,7 +120,7 @@ func (f *Feed) declare() bool {
 		return false
 	}
 	f.shard.bus.stats.Gaps.Add(1)
-	f.last, f.clear, f.gap = f.gap.Cursor, 0, nil
+	f.last, f.own, f.clear, f.gap = f.gap.Cursor, false, 0, nil
 	return true
 }
 
@@ -128,7 +129,7 @@ func (f *Feed) deliver(m *Message) bool {
 	if f.closed.Load() || !f.declare() || !f.sink.Deliver(m) {
 		return false
 	}
-	f.last = m.Cursor
+	f.last, f.own = m.Cursor, true
 	f.shard.bus.stats.Delivered.Add(1)
 	return true
 }
@@ -165,12 +166,20 @@ func (f *Feed) keepAside(m *Message) {
 	f.asideBytes += len(m.Data)
 }
 
+// follows reports whether nothing lies between the place of the feed and a live
+// message. The one before it is the feed's last, or, where the feed stands on no
+// message of the inbox, older. Another that is older shows that the last was
+// removed, by a purge perhaps and others with it.
+func (f *Feed) follows(m *Message) bool {
+	return m.previous == f.last.Seq || !f.own && m.previous < f.last.Seq
+}
+
 // next takes a message in its turn: one that is there already is dropped, the
 // next one is delivered, and before one that leaves a hole the hole is read.
 func (f *Feed) next(m *Message) {
 	switch {
 	case m.Cursor.Seq <= f.last.Seq:
-	case m.previous > f.last.Seq:
+	case !f.follows(m):
 		f.shard.bus.stats.Holes.Add(1)
 		f.read()
 		f.keepAside(m)
@@ -183,10 +192,10 @@ func (f *Feed) next(m *Message) {
 func (f *Feed) read() {
 	f.phase = reading
 	f.round++
-	round, after, target := f.round, f.last, f.target
+	round, after, clear, target := f.round, f.last, f.clear, f.target
 	fill := f.tries >= triesBeforeLeader && after.Seq < target
 	f.shard.bus.reader.ask(func() {
-		r, err := f.part.reread(f.subject, after, target, fill)
+		r, err := f.part.reread(f.subject, after, clear, target, fill)
 		f.shard.post(func() {
 			if f.round != round || f.phase != reading || f.closed.Load() {
 				return
@@ -240,6 +249,7 @@ func (f *Feed) take(r replay) {
 		f.rest()
 		return
 	}
+	f.own = f.own || r.own
 	before := f.last
 	for _, m := range r.messages {
 		if m.Cursor.Seq <= f.last.Seq {
@@ -276,7 +286,7 @@ func (f *Feed) splice() {
 		if m.Cursor.Seq <= f.last.Seq {
 			continue
 		}
-		if m.previous > f.last.Seq {
+		if !f.follows(m) {
 			f.aside = f.aside[i:]
 			return
 		}
@@ -305,7 +315,7 @@ func (f *Feed) tail(seq, upTo uint64) {
 // renew goes on in another incarnation of the stream: a read from a place that
 // no incarnation has is answered by a gap at the inbox's end there.
 func (f *Feed) renew() {
-	f.last, f.clear, f.gap = Unknown, 0, nil
+	f.last, f.own, f.clear, f.gap = Unknown, false, 0, nil
 	f.target = 0
 	f.tries = 0
 	f.round++ // what is being read is of the old one

@@ -43,7 +43,7 @@ type Feed struct {
 	shard   *shard
 	part    *partition
 	subject string // of stored messages
-	live    string // of live messages
+	key     string // of the inbox
 	sink    Sink
 	start   Start
 	closed  atomic.Bool
@@ -53,6 +53,7 @@ type Feed struct {
 	resume atomic.Bool // Resume was called at least once
 
 	// Owned by the shard's loop.
+	hub *hub // nil before it is attached
 	progress
 }
 
@@ -86,10 +87,10 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 	f := &Feed{
 		part:    part,
 		subject: pl.subject("inbox", b.cfg.Region),
-		live:    pl.subject("live", b.cfg.Region),
+		key:     pl.key(),
 		sink:    sink,
 	}
-	f.shard = b.shardOf(f.live)
+	f.shard = b.shardOf(f.key)
 	if err = f.shard.attach(ctx, f); err != nil {
 		return nil, unavailable("follow inbox", err)
 	}
@@ -105,7 +106,7 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 // what is stored later is seen live, or found by the tail check.
 func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 	if after.IsZero() {
-		f.start.Cursor, err = f.part.end(ctx, f.subject)
+		f.start.Cursor, f.first.own, err = f.part.end(ctx, f.subject)
 	} else if f.first, err = f.part.recover(ctx, f.subject, after); err == nil {
 		f.start = Start{Cursor: after, Recovered: true}
 		if gap := f.first.gap; gap != nil {
@@ -123,7 +124,7 @@ func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 
 // recover is replay for a cursor that comes from outside: it may be anybody's.
 func (p *partition) recover(ctx context.Context, subject string, after Cursor) (replay, error) {
-	r, err := p.replay(ctx, subject, after)
+	r, err := p.replay(ctx, subject, after, 0)
 	if err != nil || r.own || r.gap != nil && r.gap.Code == UnknownCursor {
 		return r, err
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
@@ -78,10 +79,9 @@ func TestAnotherIncarnation(t *testing.T) {
 	}
 }
 
-// A live sequence that goes back has the epoch read again at once: the
-// messages of the new stream have sequences that are delivered already.
+// A stream that ends before what it has had has its epoch read again at once.
 func TestSequenceThatGoesBackIsNoticed(t *testing.T) {
-	b := open(t, nil)
+	b := open(t, func(c *bus.Config) { c.TailCheck = time.Second })
 	jane := inbox("jane")
 	s := follow(t, b, jane, bus.Cursor{})
 	publishAll(t, b, jane, 1, 20)
@@ -206,5 +206,45 @@ func TestGapOfARenewedFeedIsGoodToResumeFrom(t *testing.T) {
 	again := follow(t, b, jane, s.cursor(10))
 	if diff := cmp.Diff([]string{"while away"}, again.wait(1)); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+// A follower of one incarnation never hears another: as long as this process
+// does not know of it, its first messages would pass for later ones of the old.
+func TestMessagesOfAnotherIncarnationAreNotHeard(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.TailCheck = -1 })
+	jane, joe := inbox("jane"), inbox("joe")
+	s := follow(t, b, jane, bus.Cursor{})
+	publish(t, b, "n1", jane)
+	s.wait(1)
+	settle(t, b, jane)
+	recreate(t, b, jane)
+	publish(t, b, "joe's", joe)
+	publish(t, b, "unheard", jane) // sequence 2, after one of another inbox
+	b.Refresh()
+	eventually(t, "the gap is declared", func() bool { return len(s.wait(1)) > 1 })
+	publish(t, b, "n2", jane)
+	if diff := cmp.Diff([]string{"n1", "gap UNKNOWN_CURSOR", "n2"}, s.wait(3)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+// A cursor of the old incarnation may name a message of the same inbox in the
+// new one. Only the leader knows that it is another's.
+func TestCursorThatNamesAMessageOfAnotherIncarnation(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.TailCheck = -1 })
+	jane := inbox("jane")
+	first := follow(t, b, jane, bus.Cursor{})
+	publish(t, b, "n1", jane)
+	first.wait(1)
+	first.feed.Close()
+	recreate(t, b, jane) // b does not know yet
+	publishAll(t, b, jane, 2, 3)
+	s := follow(t, b, jane, first.cursor(0))
+	if start := s.feed.Start(); start.Recovered || !start.Gap {
+		t.Fatalf("start %+v, want a gap", start)
+	}
+	if got := s.wait(1); got[0] != "gap UNKNOWN_CURSOR" {
+		t.Fatalf("got %v, want a gap", got)
 	}
 }

@@ -126,10 +126,10 @@ func (p *partition) refresh() {
 }
 
 // refreshInterval is how often the epoch of a stream is read again, beside
-// when a connection came back or a sequence went back; retryInterval, when it
-// could not be read.
+// when a connection came back, a sequence went back, or somebody connects;
+// retryInterval, when it could not be read.
 const (
-	refreshInterval = 30 * time.Second
+	refreshInterval = 10 * time.Second
 	retryInterval   = time.Second
 )
 

@@ -33,12 +33,14 @@ type replay struct {
 // starts at the stream's last sequence). Then continuity is proven if the first
 // message has the very next sequence, as after a gap, or if the stream still
 // begins at or before the place after the cursor, and fewer messages follow
-// than an inbox keeps. Otherwise history is gone.
+// than an inbox keeps. Otherwise history is gone. Nothing of the inbox is known
+// to lie between the cursor and clear, if that is further on.
 //
 // A read is answered by any replica and sees no write half done, but it may
 // lag: what it does not have yet is found by the chain of live messages or by
-// the tail check. What makes a cursor unknown is asked of the leader alone.
-func (p *partition) replay(ctx context.Context, subject string, after Cursor) (replay, error) {
+// the tail check. And it does not say of which incarnation it is. What makes a
+// cursor unknown is asked of the leader alone.
+func (p *partition) replay(ctx context.Context, subject string, after Cursor, clear uint64) (replay, error) {
 	if after.Epoch != p.known().epoch {
 		f, err := p.ask(ctx)
 		if err != nil {
@@ -52,24 +54,43 @@ func (p *partition) replay(ctx context.Context, subject string, after Cursor) (r
 	if err != nil {
 		return replay{}, err
 	}
-	if len(messages) > 0 && messages[0].Cursor == after {
-		return replay{messages: messages[1:], more: pending > 0, own: true}, nil
-	}
-
-	// Asked after the read: what has left the stream since then makes a gap
-	// too many, never one too few.
+	// Asked after the read: what was read is of an incarnation that still is
+	// there. What has left it since then makes a gap too many, never one too few.
 	f, err := p.ask(ctx)
 	if err != nil {
 		return replay{}, err
 	}
-	gap := judge(f, after, messages, pending)
-	if gap != nil && gap.Code == UnknownCursor {
+	if after.Epoch != f.epoch || after.Seq > f.last {
 		return p.unknown(ctx, subject)
+	}
+	if len(messages) > 0 && messages[0].Cursor == after {
+		return replay{messages: messages[1:], more: pending > 0, own: true}, nil
+	}
+	gap := judge(f, after, clear, messages, pending)
+	if gap == nil && !adjacent(after, messages) {
+		if gap, err = p.purged(ctx, f, after, messages); err != nil {
+			return replay{}, err
+		}
 	}
 	if gap != nil && len(messages) == 0 {
 		return p.truncated(ctx, subject, after, f)
 	}
 	return replay{gap: gap, messages: messages, more: pending > 0}, nil
+}
+
+// purged decides whether something between a cursor and the messages that were
+// found after it was removed before its time: then the message that the cursor
+// names is not there either, though the stream has not come so far.
+func (p *partition) purged(ctx context.Context, f facts, after Cursor, messages []*Message) (*Gap, error) {
+	if after.Seq < f.first {
+		return nil, nil
+	}
+	p.bus.stats.Reads.Add(1)
+	m, err := p.getFromLeader(ctx, leaderGet{Seq: after.Seq})
+	if err != nil || m != nil {
+		return nil, err
+	}
+	return truncation(f, messages), nil
 }
 
 // truncated is the answer for an inbox that has lost what followed a cursor,
@@ -91,18 +112,26 @@ func (p *partition) truncated(ctx context.Context, subject string, after Cursor,
 // judge decides whether something is missing between a cursor and the messages
 // that were found after it, pending more of which follow. It leaves open where
 // the feed goes on if no message says so.
-func judge(f facts, after Cursor, messages []*Message, pending uint64) *Gap {
-	if after.Epoch != f.epoch || after.Seq > f.last {
-		return &Gap{Code: UnknownCursor}
-	}
-	if len(messages) > 0 && messages[0].Cursor.Seq == after.Seq+1 {
-		return nil // no sequence is left for a message between
+func judge(f facts, after Cursor, clear uint64, messages []*Message, pending uint64) *Gap {
+	if adjacent(after, messages) {
+		return nil
 	}
 	following := int64(len(messages)) + int64(pending)
 	bounded := f.perInbox > 0 && following >= f.perInbox
-	if after.Seq+1 >= f.first && !bounded {
+	if max(after.Seq, clear)+1 >= f.first && !bounded {
 		return nil
 	}
+	return truncation(f, messages)
+}
+
+// adjacent reports whether no sequence is left for a message between a cursor
+// and those that were found after it.
+func adjacent(after Cursor, messages []*Message) bool {
+	return len(messages) > 0 && messages[0].Cursor.Seq == after.Seq+1
+}
+
+// truncation is the gap before some messages.
+func truncation(f facts, messages []*Message) *Gap {
 	gap := &Gap{Code: HistoryTruncated}
 	if len(messages) > 0 {
 		gap.Cursor = Cursor{f.epoch, messages[0].Cursor.Seq - 1}
@@ -130,8 +159,23 @@ func (p *partition) fetch(ctx context.Context, subject string, from Cursor) (mes
 // nil if the leader has none.
 func (p *partition) fetchFromLeader(ctx context.Context, subject string, from Cursor) (*Message, error) {
 	p.bus.stats.Reads.Add(1)
+	m, err := p.getFromLeader(ctx, leaderGet{Seq: max(from.Seq, 1), NextFor: subject})
+	if m == nil || err != nil {
+		return nil, err
+	}
+	return &Message{Cursor: Cursor{from.Epoch, m.seq}, Data: m.data}, nil
+}
+
+// leaderGet is a request for one stored message that only the leader answers.
+type leaderGet struct {
+	Seq     uint64 `json:"seq"`
+	NextFor string `json:"next_by_subj,omitempty"` // "": the message of that very sequence
+}
+
+// getFromLeader reads one message; nil if the leader does not have it.
+func (p *partition) getFromLeader(ctx context.Context, get leaderGet) (*stored, error) {
 	doing := "read stream " + p.stream + " from its leader"
-	request, err := json.Marshal(directGet{Seq: max(from.Seq, 1), NextFor: subject})
+	request, err := json.Marshal(get)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +199,7 @@ func (p *partition) fetchFromLeader(ctx context.Context, subject string, from Cu
 		}
 		return nil, unavailable(doing, answer.Error)
 	}
-	return &Message{Cursor: Cursor{from.Epoch, answer.Message.Sequence}, Data: answer.Message.Data}, nil
+	return &stored{seq: answer.Message.Sequence, data: answer.Message.Data}, nil
 }
 
 // fill reads the place of a hole from the leader: a message up to target is
@@ -163,7 +207,7 @@ func (p *partition) fetchFromLeader(ctx context.Context, subject string, from Cu
 // What the leader does not have either is gone, and a leader that ends before
 // target leads another stream. What it has follows without a hole by the same
 // rules as in replay.
-func (p *partition) fill(ctx context.Context, subject string, after Cursor, target uint64) (replay, error) {
+func (p *partition) fill(ctx context.Context, subject string, after Cursor, clear, target uint64) (replay, error) {
 	m, err := p.fetchFromLeader(ctx, subject, after)
 	whole := m != nil && m.Cursor.Seq == after.Seq
 	if err == nil && whole {
@@ -186,36 +230,42 @@ func (p *partition) fill(ctx context.Context, subject string, after Cursor, targ
 	case whole:
 		return replay{messages: []*Message{m}, more: true}, nil
 	}
-	return replay{gap: judge(f, after, []*Message{m}, max(count, 1)-1), messages: []*Message{m}, more: true}, nil
+	gap := judge(f, after, clear, []*Message{m}, max(count, 1)-1)
+	if gap == nil && !adjacent(after, []*Message{m}) {
+		if gap, err = p.purged(ctx, f, after, []*Message{m}); err != nil {
+			return replay{}, err
+		}
+	}
+	return replay{gap: gap, messages: []*Message{m}, more: true}, nil
 }
 
 // unknown is the answer for a cursor that means nothing here: a gap, and on
 // from the live end.
 func (p *partition) unknown(ctx context.Context, subject string) (replay, error) {
-	end, err := p.end(ctx, subject)
+	end, _, err := p.end(ctx, subject)
 	return replay{gap: &Gap{UnknownCursor, end}}, err
 }
 
-// end returns the live end of an inbox: its last message, or if it holds none,
-// the end of the stream. What is stored after end has returned comes after it.
+// end returns the live end of an inbox: its own last message, or if it holds
+// none, the end of the stream. What is stored after end has returned comes after it.
 //
 // So a cursor names another inbox's message only if its own inbox was empty,
 // which is how foreign tells whose it is. (A replica that lacks the first
 // message of an inbox makes it look empty: should the cursor be used before the
 // next one comes, it is taken for foreign and declared unknown.)
-func (p *partition) end(ctx context.Context, subject string) (Cursor, error) {
+func (p *partition) end(ctx context.Context, subject string) (end Cursor, own bool, err error) {
 	f, err := p.ask(ctx) // first: what is stored in between is found by the second
 	if err != nil {
-		return Cursor{}, err
+		return Cursor{}, false, err
 	}
-	tails, _, err := p.tails(ctx, []string{subject})
+	tails, _, err := p.tails(ctx, []string{subject}, 0)
 	if err != nil {
-		return Cursor{}, err
+		return Cursor{}, false, err
 	}
 	if last, ok := tails[subject]; ok {
-		return Cursor{f.epoch, last}, nil
+		return Cursor{f.epoch, last}, true, nil
 	}
-	return f.end(), nil
+	return f.end(), false, nil
 }
 
 // foreign reports whether a cursor, that names no message of an inbox, was
@@ -240,11 +290,11 @@ func (p *partition) count(ctx context.Context, subject string, from uint64) (uin
 }
 
 // tails returns the sequence of the last message of each inbox that has one,
-// by subject, in a replica that has everything up to upTo. At most maxTails
-// subjects.
-func (p *partition) tails(ctx context.Context, subjects []string) (last map[string]uint64, upTo uint64, err error) {
+// by subject, in a replica that has everything up to upTo; before is where the
+// inboxes are taken to end, 0 for nowhere. At most maxTails subjects.
+func (p *partition) tails(ctx context.Context, subjects []string, before uint64) (last map[string]uint64, upTo uint64, err error) {
 	doing := "read tails of stream " + p.stream
-	a, err := p.direct(ctx, directGet{LastFor: subjects})
+	a, err := p.direct(ctx, directGet{LastFor: subjects, UpTo: before})
 	if err != nil {
 		return nil, 0, unavailable(doing, err)
 	}

@@ -29,7 +29,7 @@ type shard struct {
 	tasks []func()
 
 	// Owned by the loop.
-	hubs    map[string]*hub // by subject of live messages
+	hubs    map[string]*hub // by subject of live messages, in the epoch below
 	ring    *list.List      // of all hubs; the front is the next to have its tail checked
 	waited  time.Duration   // of all hubs together, since a tail was checked in its turn
 	fresh   []*hub          // to be checked out of turn, at least a second from now
@@ -42,6 +42,7 @@ type shard struct {
 type hub struct {
 	part    *partition
 	subject string // of stored messages
+	key     string // of the inbox
 	sub     *nats.Subscription
 	feeds   []*Feed
 	last    uint64        // the highest sequence of the inbox that is known here
@@ -72,8 +73,8 @@ func (b *Bus) startFeeds() {
 	}
 }
 
-func (b *Bus) shardOf(subject string) *shard {
-	return b.shards[maphash.String(seed, subject)%uint64(len(b.shards))]
+func (b *Bus) shardOf(key string) *shard {
+	return b.shards[maphash.String(seed, key)%uint64(len(b.shards))]
 }
 
 // renewed tells every feed of a partition that its stream is another one now.
@@ -102,7 +103,7 @@ func (p *partition) checkAll() {
 
 // checkSoon has the tail of one inbox checked, by its subject of live messages.
 func (b *Bus) checkSoon(subject string) {
-	s := b.shardOf(subject)
+	s := b.shardOf(liveKey(subject))
 	s.post(func() {
 		if h := s.hubs[subject]; h != nil {
 			s.checkSoon(h)
@@ -174,16 +175,23 @@ func (s *shard) attach(ctx context.Context, f *Feed) error {
 	return nil
 }
 
+// liveOf is the subject of an inbox's live messages, in the epoch that this loop
+// knows of.
+func (s *shard) liveOf(p *partition, key string) string {
+	return liveSubject(s.bus.cfg.Region, p.number, s.epochs[p.number], key)
+}
+
 func (s *shard) add(f *Feed) error {
-	h := s.hubs[f.live]
+	live := s.liveOf(f.part, f.key)
+	h := s.hubs[live]
 	if h == nil {
-		sub, err := s.bus.live.ChanSubscribe(f.live, s.live)
+		sub, err := s.bus.live.ChanSubscribe(live, s.live)
 		if err != nil {
 			return err
 		}
-		h = &hub{part: f.part, subject: f.subject, sub: sub}
+		h = &hub{part: f.part, subject: f.subject, key: f.key, sub: sub}
 		h.element = s.ring.PushBack(h)
-		s.hubs[f.live] = h
+		s.hubs[live] = h
 		s.bus.stats.Followed.Add(1)
 		// In a cluster the interest takes a while to reach the stream's
 		// leader. What is stored meanwhile is found by the tail check.
@@ -192,29 +200,31 @@ func (s *shard) add(f *Feed) error {
 	// What others have had already must not be missing in what a replica that
 	// lags gives to this one.
 	f.target = h.last
+	f.hub = h
 	h.feeds = append(h.feeds, f)
 	return nil
 }
 
 func (s *shard) detach(f *Feed) {
-	h := s.hubs[f.live]
+	h := f.hub
 	if h == nil {
 		return
 	}
+	f.hub = nil
 	h.feeds = slices.DeleteFunc(h.feeds, func(other *Feed) bool { return other == f })
 	if len(h.feeds) > 0 {
 		return
 	}
 	h.sub.Unsubscribe() // fails only when the connection is closed, and then there is nothing to end
 	s.ring.Remove(h.element)
-	delete(s.hubs, f.live)
+	delete(s.hubs, s.liveOf(h.part, h.key))
 	s.bus.stats.Followed.Add(-1)
 }
 
 func (s *shard) arrived(raw *nats.Msg) {
 	h := s.hubs[raw.Subject]
 	if h == nil {
-		return // its last feed has just closed
+		return // its last feed has just closed, or it is of another incarnation
 	}
 	p := h.part.number
 	m, ok := liveMessage(raw, s.epochs[p])
@@ -237,12 +247,17 @@ func (s *shard) arrived(raw *nats.Msg) {
 // renewed has the feeds that stand in another incarnation, or beyond the end
 // of the stream, go on at the end of their inboxes.
 func (s *shard) renewed(p *partition, f facts) {
-	s.epochs[p.number] = f.epoch
-	s.highest[p.number] = 0
+	var hubs []*hub
 	for _, h := range s.hubs {
-		if h.part != p {
-			continue
+		if h.part == p {
+			hubs = append(hubs, h)
 		}
+	}
+	if f.epoch != s.epochs[p.number] {
+		s.move(p, f.epoch, hubs)
+	}
+	s.highest[p.number] = 0
+	for _, h := range hubs {
 		h.last = 0
 		for _, feed := range h.feeds {
 			at := feed.place()
@@ -253,6 +268,24 @@ func (s *shard) renewed(p *partition, f facts) {
 				feed.renew()
 			}
 		}
+	}
+}
+
+// move has the hubs of a partition listen to another incarnation of its stream.
+// What is stored before the server knows of that is found by the tail check.
+func (s *shard) move(p *partition, to Epoch, hubs []*hub) {
+	for _, h := range hubs {
+		delete(s.hubs, s.liveOf(p, h.key))
+		h.sub.Unsubscribe() // as in detach
+	}
+	s.epochs[p.number] = to
+	for _, h := range hubs {
+		live := s.liveOf(p, h.key)
+		s.hubs[live] = h
+		if sub, err := s.bus.live.ChanSubscribe(live, s.live); err == nil { // else the connection was closed for good
+			h.sub = sub
+		}
+		s.checkSoon(h)
 	}
 }
 
@@ -320,7 +353,10 @@ func (s *shard) checkTails(p *partition, hubs []*hub) {
 		for i, h := range hubs {
 			subjects[i] = h.subject
 		}
-		last, upTo, err := p.tails(ctx, subjects)
+		last, upTo, err := p.tails(ctx, subjects, 0)
+		if err == nil && upTo != 0 && upTo < p.seen.Load() {
+			p.refresh() // a replica that lags, or another incarnation
+		}
 		s.post(func() {
 			for _, h := range hubs {
 				h.checked = false

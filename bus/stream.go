@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -64,9 +65,17 @@ func limitBucket(r Region) string        { return "PEAL_LIMIT_" + string(r) }
 func revokedBucket() string              { return "PEAL_REVOKED" }
 func wildcardRefs(prefix string) string  { return prefix + ".{{wildcard(1)}}.{{wildcard(2)}}" }
 func wildcardRefs3(prefix string) string { return wildcardRefs(prefix) + ".{{wildcard(3)}}" }
-func republish(src, dst string) *jetstream.RePublish {
-	return &jetstream.RePublish{Source: src, Destination: dst}
+
+// republish sends what is stored on to subjects that name the epoch: a follower
+// of one incarnation of a stream never hears another. refs are the wildcards of
+// src.
+func republish(src, dst string, refs func(string) string) *jetstream.RePublish {
+	return &jetstream.RePublish{Source: src, Destination: refs(dst + "." + epochPlace)}
 }
+
+// epochPlace stands for the epoch in the configuration of a stream that has none
+// yet.
+const epochPlace = "{epoch}"
 
 // streams returns the configuration of every stream, without an epoch.
 func (l layout) streams() []jetstream.StreamConfig {
@@ -108,7 +117,7 @@ func (l layout) inbox(p int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:               inboxStream(l.region, p),
 		Subjects:           []string{source},
-		RePublish:          republish(source, wildcardRefs3(subject("live", string(l.region), strconv.Itoa(p)))),
+		RePublish:          republish(source, subject("live", string(l.region), strconv.Itoa(p)), wildcardRefs3),
 		Retention:          jetstream.LimitsPolicy,
 		Discard:            jetstream.DiscardOld,
 		MaxAge:             l.retain,
@@ -127,7 +136,7 @@ func (l layout) state(p int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              stateStream(l.region, p),
 		Subjects:          []string{source},
-		RePublish:         republish(source, wildcardRefs3(subject("livestate", string(l.region), strconv.Itoa(p)))),
+		RePublish:         republish(source, subject("livestate", string(l.region), strconv.Itoa(p)), wildcardRefs3),
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		MaxMsgsPerSubject: 1,
@@ -143,7 +152,7 @@ func (l layout) ticket() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              ticketStream(l.region),
 		Subjects:          []string{source},
-		RePublish:         republish(source, wildcardRefs(subject("liveticket", string(l.region)))),
+		RePublish:         republish(source, subject("liveticket", string(l.region)), wildcardRefs),
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,
 		MaxAge:            24 * time.Hour,
@@ -179,9 +188,14 @@ func (l layout) buckets() []jetstream.KeyValueConfig {
 	}
 }
 
-// withEpoch returns cfg with a new epoch.
-func withEpoch(cfg jetstream.StreamConfig) jetstream.StreamConfig {
+// withEpoch returns cfg with an epoch.
+func withEpoch(cfg jetstream.StreamConfig, e Epoch) jetstream.StreamConfig {
 	cfg.Metadata = maps.Clone(cfg.Metadata)
-	cfg.Metadata[metaEpoch] = string(newEpoch())
+	cfg.Metadata[metaEpoch] = string(e)
+	if r := cfg.RePublish; r != nil {
+		in := *r
+		in.Destination = strings.Replace(r.Destination, epochPlace, string(e), 1)
+		cfg.RePublish = &in
+	}
 	return cfg
 }

@@ -100,7 +100,24 @@ func locate(in peal.Inbox, partitions int) place {
 	return place{int(p), t}
 }
 
-// subject is the inbox's subject of a kind: inbox, live, state or livestate.
+// key names the inbox among all of a region.
+func (pl place) key() string { return strings.Join(pl.tokens[:], ".") }
+
+// liveSubject is what the stored messages of an inbox are republished to, in one
+// incarnation of their stream.
+func liveSubject(r Region, partition int, e Epoch, key string) string {
+	return subject("live", string(r), strconv.Itoa(partition), string(e)) + "." + key
+}
+
+// liveKey is the key in a live subject.
+func liveKey(subject string) string {
+	for range 5 { // peal, live, region, partition, epoch
+		_, subject, _ = strings.Cut(subject, ".")
+	}
+	return subject
+}
+
+// subject is the inbox's subject of a kind: inbox or state.
 func (pl place) subject(kind string, r Region) string {
 	return subject(kind, string(r), strconv.Itoa(pl.partition), pl.tokens[0], pl.tokens[1], pl.tokens[2])
 }
