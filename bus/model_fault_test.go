@@ -123,20 +123,9 @@ const (
 	stall       faultKind = "stall of a connection"
 )
 
-// withPurges says whether runs have purges. They are left out as long as the
-// feed does not declare them: where a purge takes what a follower has not had
-// yet, the next message of the inbox looks like one that follows directly.
-const withPurges = false
-
-// serverFaults returns what a run does to the server and its streams, one
-// after the other.
-func serverFaults() []faultKind {
-	kinds := []faultKind{restart, kill, recreation}
-	if withPurges {
-		kinds = append(kinds, purgeInbox, purgeStream)
-	}
-	return kinds
-}
+// serverFaults are what happens to the server and its streams, one after the
+// other.
+var serverFaults = []faultKind{restart, kill, recreation, purgeInbox, purgeStream}
 
 // connectionFaults are what happens to connections meanwhile.
 var connectionFaults = []faultKind{cut, stall}

@@ -162,7 +162,13 @@ func (h *inboxHistory) kept(n int) bool {
 	return s.begun == s.done && h.certain(n, s.done) &&
 		len(h.all) < n+s.bound &&
 		s.now().Sub(p.begun) < s.retain &&
-		!s.purged.overlaps(p.begun) && !h.purged.overlaps(p.begun)
+		!h.purgedSince(n)
+}
+
+// purgedSince reports whether a notification may have been purged.
+func (h *inboxHistory) purgedSince(n int) bool {
+	begun := h.all[n-1].begun
+	return h.stream.purged.overlaps(begun) || h.purged.overlaps(begun)
 }
 
 // meet notes where a notification lies, which is the same for everybody.

@@ -74,8 +74,6 @@ type model struct {
 	published, uncertain, connected, refused atomic.Int64
 	ids                                      atomic.Int64
 
-	recreating sync.RWMutex // held while nothing is to be published; see withEarlyMessages
-
 	mu     sync.Mutex        // protects faults
 	faults map[faultKind]int // how many there were
 }
@@ -172,7 +170,7 @@ func (m *model) run(lasting time.Duration) (clients []*client) {
 		wg.Go(func() { m.following(acting, m.random(clientStream, i), c) })
 	}
 	var faults sync.WaitGroup
-	for i, kinds := range [][]faultKind{serverFaults(), connectionFaults} {
+	for i, kinds := range [][]faultKind{serverFaults, connectionFaults} {
 		faults.Go(func() { m.striking(acting, m.random(faultStream, i), kinds, lasting) })
 	}
 	faults.Wait()
@@ -235,9 +233,7 @@ func (m *model) publish(to []*inboxHistory, persist bool) (acknowledged bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), known)
 	defer cancel()
 	for {
-		m.recreating.RLock()
 		_, err := m.bus.Publish(ctx, inboxes, notification(id))
-		m.recreating.RUnlock()
 		if err == nil {
 			break
 		}
@@ -350,20 +346,10 @@ func (m *model) purge(ctx context.Context, stream, subject string) error {
 	return s.Purge(ctx, jetstream.WithPurgeSubject(subject))
 }
 
-// withEarlyMessages says whether something is published to a stream that was
-// made anew before the bus knows that it is another incarnation. It is left out
-// as long as such messages may be delivered, and recovered from, as if they were
-// of the old one.
-const withEarlyMessages = false
-
 // recreate deletes the stream of an inbox, and waits until the bus has made it
 // anew.
 func (m *model) recreate(ctx context.Context, in *inboxHistory, stream string) {
 	h := in.stream
-	if !withEarlyMessages {
-		m.recreating.Lock()
-		defer m.recreating.Unlock()
-	}
 	h.recreate()
 	m.insist(ctx, "delete the stream", func(ctx context.Context) error { return m.admin.DeleteStream(ctx, stream) })
 	var epoch bus.Epoch
