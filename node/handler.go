@@ -54,6 +54,7 @@ type handler struct {
 	stalled   bool       // the write under way takes too long
 	returning bool       // the feed was sent back and is not there yet
 	refused   bool       // the feed waits for Resume
+	written   bool       // something is to be seen off with a flush
 	watch     *time.Timer
 	watching  bool   // the timer is running
 	last      []byte // not nil: to be written after what waits, before the end
@@ -132,6 +133,7 @@ func (h *handler) gone() {
 		return
 	}
 	h.lostLocked()
+	h.pending, h.size = nil, 0
 	// It may have said so, and left a write under way that nobody takes.
 	h.out.SetWriteDeadline(time.Now())
 	h.changed.Signal()
@@ -168,37 +170,46 @@ func (h *handler) run(ctx context.Context) reason {
 	defer stop()
 	for {
 		frame, why := h.next()
-		if frame == nil {
+		var err error
+		switch {
+		case frame != nil:
+			_, err = h.w.Write(frame)
+		case why != "":
 			return why
+		default:
+			if err = h.out.Flush(); err == nil {
+				h.rest()
+			}
 		}
-		if _, err := h.w.Write(frame); err != nil {
+		if err != nil {
 			return h.broken()
 		}
-		if h.more() {
-			continue
-		}
-		h.flushing()
-		if err := h.out.Flush(); err != nil {
-			return h.broken()
-		}
-		h.rest()
 	}
 }
 
-// next waits for a frame and begins it; nil is the end.
+// next waits for something to write and begins it: a frame, or nil to see off
+// what is written. With a reason there is nothing more to write.
 func (h *handler) next() (frame []byte, why reason) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(h.pending) == 0 && h.why == "" {
+	for len(h.pending) == 0 && h.last == nil && !h.written && h.why == "" {
 		h.changed.Wait()
 	}
-	if h.why != "" && h.last == nil {
+	switch {
+	case len(h.pending) > 0:
+		frame = h.takeLocked()
+	case h.last != nil:
+		frame, h.last = h.last, nil
+	case !h.written:
 		return nil, h.why
 	}
-	if len(h.pending) == 0 {
-		frame, h.last = h.last, nil
-		return frame, h.why
-	}
+	h.written = frame != nil
+	h.beginLocked()
+	return frame, ""
+}
+
+// takeLocked takes out the first frame that waits.
+func (h *handler) takeLocked() []byte {
 	w := h.pending[0]
 	h.pending[0] = waiting{}
 	h.pending = h.pending[1:]
@@ -209,22 +220,7 @@ func (h *handler) next() (frame []byte, why reason) {
 	if w.tells() {
 		h.place = w.at
 	}
-	h.beginLocked()
-	return w.frame, ""
-}
-
-// more reports whether another write follows at once.
-func (h *handler) more() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.pending) > 0 || h.last != nil
-}
-
-// flushing begins to see off what is written.
-func (h *handler) flushing() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.beginLocked()
+	return w.frame
 }
 
 // beginLocked begins a write, which has the whole timeout: a peer that is slow
@@ -301,6 +297,7 @@ func (h *handler) look() {
 	}
 	if since >= ackTimeout && h.peer.silent() {
 		h.why = clientGone
+		h.pending, h.size = nil, 0
 		h.peer.cut() // and with it the write
 		return
 	}
