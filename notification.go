@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -215,11 +216,15 @@ func checkActionURL(s string, hosts []string) error {
 	if strings.HasPrefix(s, "/") {
 		return nil
 	}
-	if u.Scheme != "https" || u.User != nil || !slices.Contains(hosts, strings.ToLower(u.Host)) {
+	// In ASCII alone: what else has a lower case there, such as the dotted capital
+	// I, is another host to a browser.
+	if u.Scheme != "https" || u.User != nil || strings.ContainsFunc(u.Host, notASCII) || !slices.Contains(hosts, strings.ToLower(u.Host)) {
 		return bad
 	}
 	return nil
 }
+
+func notASCII(r rune) bool { return r > unicode.MaxASCII }
 
 // encode is JSON without HTML escapes and without the newline of an Encoder.
 // It is for values that always encode.

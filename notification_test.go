@@ -176,6 +176,7 @@ func TestValidate(t *testing.T) {
 		{"allowed host with a user", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = "https://desk.example@evil.example/" })},
 		{"user of an allowed host", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = "https://u:p@desk.example/" })},
 		{"allowed host with another port", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = "https://desk.example:444/" })},
+		{"host that only looks like an allowed one", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = "https://des\u212a.example/" })},
 		{"other host", "actionUrl", with(func(n *peal.Notification) { n.ActionURL = "https://evil.example/" })},
 		{"no actor", "actor", with(func(n *peal.Notification) { n.Actor = nil })},
 		{"actor without id", "actor.id", with(func(n *peal.Notification) { n.Actor = &peal.Actor{Name: "x"} })},

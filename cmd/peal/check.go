@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/pealhq/peal/bus"
 )
@@ -64,8 +65,8 @@ func (s *settings) check() error {
 		return usagef("replicas must be at most %d and partitions at most %d", maxReplicas, maxPartitions)
 	}
 	for _, host := range s.hosts() {
-		if u, err := url.Parse("https://" + host); err != nil || u.Host != host || u.User != nil || host == "" {
-			return usagef("action-hosts must be hosts such as desk.example.com or desk.example.com:8443, without https://")
+		if u, err := url.Parse("https://" + host); err != nil || u.Host != host || u.User != nil || host == "" || strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+			return usagef("action-hosts must be hosts such as desk.example.com or desk.example.com:8443, in ASCII (xn--…) and without https://")
 		}
 	}
 	_, err := s.certificate()
