@@ -63,7 +63,7 @@ type config struct {
 
 // site is a node on real sockets, with an issuer and a JetStream of its own.
 type site struct {
-	t      *testing.T
+	t      testing.TB
 	issuer *issuer.Issuer
 	nats   *embedded.Server
 	bus    *bus.Bus
@@ -78,7 +78,7 @@ type site struct {
 	served    chan error         // closed after Serve has returned its error
 }
 
-func start(t *testing.T, change func(*config)) *site {
+func start(t testing.TB, change func(*config)) *site {
 	t.Helper()
 	s := &site{t: t, logs: &logs{}, served: make(chan error, 1)}
 	cfg := config{node: node.Config{DrainDelay: -1, DrainWindow: -1, ActionHosts: []string{"desk.example.com"}, ConnectsPerUser: -1}}
@@ -124,7 +124,7 @@ func start(t *testing.T, change func(*config)) *site {
 	return s
 }
 
-func listen(t *testing.T) net.Listener {
+func listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -134,7 +134,7 @@ func listen(t *testing.T) net.Listener {
 }
 
 // certificate borrows that of httptest.
-func certificate(t *testing.T) (*tls.Config, *x509.CertPool) {
+func certificate(t testing.TB) (*tls.Config, *x509.CertPool) {
 	t.Helper()
 	srv := httptest.NewTLSServer(http.NotFoundHandler())
 	defer srv.Close()
@@ -372,7 +372,7 @@ func inbox(user string) peal.Inbox {
 
 // connection is an open event stream.
 type connection struct {
-	t      *testing.T
+	t      testing.TB
 	resp   *http.Response
 	events *sse.Reader
 	close  func()
@@ -466,7 +466,7 @@ func (c *connection) aborted(code string) sse.Event {
 	return e
 }
 
-func field(t *testing.T, e sse.Event, name string) any {
+func field(t testing.TB, e sse.Event, name string) any {
 	t.Helper()
 	var v map[string]any
 	if err := json.Unmarshal(e.Data, &v); err != nil {
@@ -495,7 +495,7 @@ func (s *site) metric(series string) float64 {
 }
 
 // eventually waits for something that nobody tells of.
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -173,7 +173,7 @@ func manyKeys(n int) string {
 // wantRefused sends each request and wants its refusal, nothing stored, and
 // nothing of the requests in the log.
 func (s *site) wantRefused(rows []refusal, make func() *http.Request) {
-	t := s.t
+	t := s.t.(*testing.T)
 	t.Helper()
 	follower := s.connect(s.user("acme", acme, "jane"))
 	follower.greeting()

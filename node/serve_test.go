@@ -19,7 +19,7 @@ import (
 
 // responseEvents reads the head of a response from a socket, then events. The
 // body ends with the socket: to close it would read it to its end.
-func responseEvents(t *testing.T, c net.Conn) *sse.Reader {
+func responseEvents(t testing.TB, c net.Conn) *sse.Reader {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
