@@ -42,8 +42,8 @@ type Config struct {
 	// each; more lets a dead connection go unnoticed for longer.
 	Heartbeat time.Duration
 
-	// WriteTimeout is how long a connection may take nothing before it is
-	// ended. 0 means 30 s.
+	// WriteTimeout is how long a connection may take for one event, of about 16
+	// KiB at most, before it is ended as one that takes nothing. 0 means 30 s.
 	WriteTimeout time.Duration
 
 	// DrainDelay is how long a node that was told to end goes on as before,

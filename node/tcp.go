@@ -19,6 +19,12 @@ const (
 	probesUnheeded = 4 // where there is no ackTimeout
 )
 
+// maxUnsent is how many bytes the kernel takes for a peer beyond what is on the
+// wire. Left alone it takes megabytes, and then nothing before a third of them is
+// gone: a write to a peer that reads steadily, but slowly, would not return within
+// its timeout. And the stream is the buffer, not the kernel.
+const maxUnsent = 16 << 10
+
 // vigilant has the connections of a listener fail when their peer is dead.
 type vigilant struct{ net.Listener }
 
@@ -34,6 +40,7 @@ func (l vigilant) Accept() (net.Conn, error) {
 func watch(t *net.TCPConn) {
 	t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeEvery, Count: probesUnheeded})
 	setAckTimeout(t, ackTimeout)
+	setMaxUnsent(t, maxUnsent)
 }
 
 // peer is the other end of a TCP connection: of one HTTP/1.1 response at a time,

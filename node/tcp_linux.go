@@ -19,6 +19,17 @@ func setAckTimeout(t *net.TCPConn, d time.Duration) {
 	})
 }
 
+// setMaxUnsent bounds what waits in the kernel to be sent for the first time.
+func setMaxUnsent(t *net.TCPConn, bytes int) {
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, bytes)
+	})
+}
+
 // unheard reports whether something that was sent is without an answer and the
 // last one came so long ago. The pause between two probes of a closed window
 // doubles, so that the age of an answer alone tells nothing.

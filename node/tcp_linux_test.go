@@ -37,6 +37,7 @@ func TestListenerWatchesItsPeers(t *testing.T) {
 			{syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 12},
 			{syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 5},
 			{syscall.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 20000},
+			{syscall.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 16384},
 		} {
 			if got, err := syscall.GetsockoptInt(int(fd), o.level, o.option); err != nil || got != o.want {
 				t.Errorf("option %d: got %d and %v, want %d", o.option, got, err, o.want)

@@ -11,4 +11,6 @@ import (
 // there, later.
 func setAckTimeout(*net.TCPConn, time.Duration) {}
 
+func setMaxUnsent(*net.TCPConn, int) {}
+
 func unheard(*net.TCPConn, time.Duration) bool { return false }
