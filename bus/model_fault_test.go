@@ -178,20 +178,23 @@ func (m *model) strike(ctx context.Context, f fault) {
 	name, subject := m.bus.StreamOf(h.in)
 	switch f.kind {
 	case restart, kill:
+		if f.kind == kill && m.purges > 0 {
+			// nats-server 2.15 brings back some of what was purged when it is
+			// killed before it has ended once.
+			m.restart(ctx, m.server.stop, 0)
+		}
+		end := m.server.stop
 		if f.kind == kill {
-			m.server.kill()
-		} else {
-			m.server.stop()
+			end = m.server.kill
 		}
-		pause(ctx, f.down)
-		if err := m.server.start(); err != nil {
-			m.t.Error(err)
-		}
+		m.restart(ctx, end, f.down)
 	case purgeInbox:
 		defer h.purge()()
+		m.purges++
 		m.insist(ctx, string(f.kind), func(ctx context.Context) error { return m.purge(ctx, name, subject) })
 	case purgeStream:
 		defer h.stream.purge()()
+		m.purges++
 		m.insist(ctx, string(f.kind), func(ctx context.Context) error { return m.purge(ctx, name, ">") })
 	case recreation:
 		m.recreate(ctx, h, name)
@@ -202,4 +205,14 @@ func (m *model) strike(ctx context.Context, f fault) {
 		defer m.proxy.hold(f.purpose)()
 		pause(ctx, f.down)
 	}
+}
+
+// restart ends the server, and starts it again after a while.
+func (m *model) restart(ctx context.Context, end func(), down time.Duration) {
+	end()
+	pause(ctx, down)
+	if err := m.server.start(); err != nil {
+		m.t.Error(err)
+	}
+	m.purges = 0
 }

@@ -74,6 +74,8 @@ type model struct {
 	published, uncertain, connected, refused atomic.Int64
 	ids                                      atomic.Int64
 
+	purges int // since the server was started; owned by who strikes it
+
 	mu     sync.Mutex        // protects faults
 	faults map[faultKind]int // how many there were
 }
