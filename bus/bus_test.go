@@ -68,6 +68,18 @@ func publish(t testing.TB, b *bus.Bus, id string, to ...peal.Inbox) bus.Publishe
 	return p
 }
 
+// patience is how long a test waits for what does not come: a minute, but not
+// so long that the test is ended before it can say what is missing.
+func patience(t testing.TB) time.Duration {
+	const say = 10 * time.Second
+	if t, ok := t.(*testing.T); ok {
+		if deadline, ok := t.Deadline(); ok {
+			return min(time.Minute, time.Until(deadline)-say)
+		}
+	}
+	return time.Minute
+}
+
 // sink collects what a feed delivers, as "id@sequence" and "gap CODE@sequence".
 type sink struct {
 	t    testing.TB
@@ -115,7 +127,7 @@ func (s *sink) Gap(g bus.Gap) bool { return s.add("gap "+string(g.Code), "", g.C
 // wait returns the first n items, once there are so many.
 func (s *sink) wait(n int) []string {
 	s.t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience(s.t))
 	for {
 		s.mu.Lock()
 		items, changed := s.items, s.changed

@@ -19,9 +19,10 @@ import (
 // eventually waits until ok reports true, which nothing announces.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+	within := patience(t)
+	for deadline := time.Now().Add(within); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("not within %v: %s", within.Round(time.Second), what)
 		}
 	}
 }
