@@ -82,6 +82,42 @@ func TestCatchUpIsOneRead(t *testing.T) {
 	}
 }
 
+// The one read begins where the feed stands that is furthest behind, and brings
+// it what it has missed: the tail check would find that too, by a read for each.
+func TestCatchUpBeginsWhereTheFirstStands(t *testing.T) {
+	t.Parallel()
+	b := open(t, func(c *bus.Config) { c.TailCheck = -1 })
+	jane := inbox("jane")
+	all := append(inboxes(15), jane) // more than one loop has, so that some have only others
+	sinks := make([]*sink, len(all))
+	for i, in := range all {
+		sinks[i] = follow(t, b, in, bus.Cursor{})
+	}
+	publish(t, b, "n1", all...)
+	for _, s := range sinks { // all of them first, or a check finds what is just arriving
+		s.wait(1)
+	}
+	for _, in := range all {
+		settle(t, b, in)
+	}
+	rescued := b.Stats().Rescued.Load()
+	b.Deafen(jane)
+	publish(t, b, "n2", jane)
+	for i, s := range sinks[:15] {
+		publish(t, b, "n2", all[i])
+		s.wait(2)
+	}
+	b.Hear(jane)
+
+	b.CatchUp()
+	if diff := cmp.Diff(ids(1, 2), sinks[15].wait(2)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+	if n := b.Stats().Rescued.Load() - rescued; n != 0 {
+		t.Fatalf("%d feeds rescued by the tail check, want none", n)
+	}
+}
+
 // A read of the stream proves nothing for an inbox of which it holds as many as
 // are kept: older ones may have gone.
 func TestCatchUpDeclaresWhatTheBoundDropped(t *testing.T) {

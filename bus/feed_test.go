@@ -153,6 +153,7 @@ func TestOverflowWhileReadingLosesNothing(t *testing.T) {
 	if diff := cmp.Diff(want, s.wait(len(want))); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
+	eventually(t, "the feed reads no more", func() bool { return b.Live(jane) })
 }
 
 // What is lost while a feed reads leaves a hole between what it has read and
@@ -326,6 +327,24 @@ func TestGapIsDeclaredOnce(t *testing.T) {
 	again := follow(t, b, jane, s.cursor(0)) // a client that went away after the gap
 	if diff := cmp.Diff(ids(21, 30), again.wait(10)); diff != "" {
 		t.Fatalf("resumed from the gap (-want +got):\n%s", diff)
+	}
+}
+
+// A gap that the sink has no room for is declared when it has.
+func TestGapWaitsForRoom(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.PerInbox = 3 })
+	jane := inbox("jane")
+	first := follow(t, b, jane, bus.Cursor{})
+	publishAll(t, b, jane, 1, 6)
+	first.wait(6)
+
+	s := newSink(t, 0)
+	followInto(t, b, jane, first.cursor(0), s)
+	eventually(t, "the sink refuses the gap", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.refused == 1 })
+	s.give(-1)
+	want := append([]string{"gap HISTORY_TRUNCATED"}, ids(4, 6)...)
+	if diff := cmp.Diff(want, s.wait(4)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/bustest"
 )
 
 func TestFollowReplaysThenGoesLive(t *testing.T) {
@@ -89,8 +90,9 @@ func TestFollowResumesAnInboxThatWasEmpty(t *testing.T) {
 
 	publish(t, b, "n2", jane)
 	publish(t, b, "n3", joe)
+	publish(t, b, "n4", jane)
 	s := follow(t, b, jane, empty)
-	if diff := cmp.Diff([]string{"n2"}, s.wait(1)); diff != "" {
+	if diff := cmp.Diff([]string{"n2", "n4"}, s.wait(2)); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
 	if start := s.feed.Start(); !start.Recovered {
@@ -143,6 +145,64 @@ func TestFollowKeepsWhatArrivesBeforeTheFirstResumeAfterAGap(t *testing.T) {
 	f.Resume()
 	if diff := cmp.Diff([]string{"gap UNKNOWN_CURSOR", "n1"}, s.wait(2)); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+// What is stored while Follow still reads has arrived by then, because it
+// subscribes first: it must not wait for a tail check.
+func TestFollowHearsWhatIsStoredWhileItReads(t *testing.T) {
+	t.Parallel()
+	b, h := openHolding(t, readConn, func(c *bus.Config) { c.TailCheck = -1 })
+	jane := inbox("jane")
+	first := follow(t, b, jane, bus.Cursor{})
+	publish(t, b, "n1", jane)
+	first.wait(1)
+	settle(t, b, jane)
+	first.feed.Close()
+	eventually(t, "nobody follows", func() bool { return b.Stats().Followed.Load() == 0 })
+	rescued := b.Stats().Rescued.Load()
+
+	release := h.hold()
+	defer release()
+	s := newSink(t, -1)
+	begun := make(chan error, 1)
+	go func() {
+		f, err := b.Follow(t.Context(), jane, first.cursor(0), s)
+		s.feed = f
+		begun <- err
+	}()
+	eventually(t, "the read is answered", h.answered)
+	publish(t, b, "n2", jane)
+	release()
+	if err := <-begun; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.feed.Close)
+	s.feed.Resume()
+	if got := s.wait(1); got[0] != "n2" {
+		t.Fatalf("got %v, want n2", got)
+	}
+	if n := b.Stats().Rescued.Load() - rescued; n != 0 {
+		t.Fatalf("%d feeds rescued by the tail check, want none", n)
+	}
+}
+
+// A node that has heard nothing of the stream for a while must not take the
+// cursor of another node, which has, for one of the future.
+func TestCursorOfAnotherNodeIsGood(t *testing.T) {
+	server := bustest.Server(t)
+	here, there := openOn(t, server, nil), openOn(t, server, nil)
+	jane := inbox("jane")
+	first := follow(t, there, jane, bus.Cursor{})
+	publishAll(t, there, jane, 1, 3)
+	first.wait(3)
+
+	s := follow(t, here, jane, first.cursor(1))
+	if diff := cmp.Diff([]string{"n3"}, s.wait(1)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+	if start := s.feed.Start(); !start.Recovered {
+		t.Fatalf("start %+v, want recovered", start)
 	}
 }
 
@@ -366,7 +426,7 @@ func TestInboxesAreSeparate(t *testing.T) {
 	b := open(t, nil)
 	users := []string{
 		"*", ">", "a.b", "a", "b", "ü", "u", "U", strings.Repeat("x", peal.MaxID), strings.Repeat("ü", 64),
-		"jane", "jane ", "=amFuZQ", "amFuZQ", "11111111-1111-4111-8111-111111111111", "$JS.API.>", "peal.inbox.>",
+		"jane", "jane ", "=amFuZQ", "amFuZQ", "=YS5i", "11111111-1111-4111-8111-111111111111", "$JS.API.>", "peal.inbox.>",
 	}
 	var inboxes []peal.Inbox
 	for _, u := range users {
