@@ -80,11 +80,19 @@ fuzz: ## fuzz every target for FUZZTIME (30s) each
 		go test -count 1 -run "^$$name\$$" "$$pkg" </dev/null; \
 	done <<<"$$list"
 
+# docs/reliability.md tells what they are and how to add one.
+.PHONY: mutants
+mutants: ## plant bugs, each of which a test must see: MUTANT=name for one
+	@set -o pipefail; go test -tags mutants -count=1 -timeout 30m -parallel 2 -v \
+		-run '^TestMutants$$$(if $(MUTANT),/^$(MUTANT)$$)' . | grep --line-buffered -v '^==='
+
 .PHONY: lint
 lint: ## check formatting, vet, staticcheck and the module files
 	@files=$$(gofmt -l .); [[ -z $$files ]] || { echo "lint: not formatted (gofmt -w):" $$files >&2; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	go vet -tags mutants .
+	go run $(STATICCHECK) -tags mutants .
 	go mod tidy -diff
 	go mod verify
 	go -C cmd/peal/e2e vet ./...
