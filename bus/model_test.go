@@ -48,8 +48,8 @@ const (
 	modelExpiry = 3 * time.Second // of one of the streams; the others keep theirs
 	modelRetain = time.Hour
 
-	// patience is how long anything may take that must not fail.
-	patience = 30 * time.Second
+	// modelPatience is how long anything may take that must not fail.
+	modelPatience = 30 * time.Second
 )
 
 // The streams of actors' random numbers, beside which their number counts.
@@ -224,7 +224,7 @@ func (m *model) publishing(ctx context.Context, r *rand.Rand) {
 // as long as JetStream knows the id.
 func (m *model) publish(to []*inboxHistory, persist bool) (acknowledged bool) {
 	id := fmt.Sprintf("n%d", m.ids.Add(1))
-	known := patience
+	known := modelPatience
 	inboxes, numbers := make([]peal.Inbox, len(to)), make([]int, len(to))
 	for i, h := range to {
 		h.publishing.Lock()
@@ -303,12 +303,12 @@ func (m *model) all(clients []*client, what string, has func(place, int) bool) {
 		}
 		return nil
 	})
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(modelPatience)
 	for _, c := range clients {
 		want := len(c.h.all)
 		for !c.wronged() && !has(c.stands(), want) {
 			if time.Now().After(deadline) {
-				m.t.Errorf("%s has not %s within %v: it stands at %v, want %d%s", c.name, what, patience, c.stands(), want, c.last())
+				m.t.Errorf("%s has not %s within %v: it stands at %v, want %d%s", c.name, what, modelPatience, c.stands(), want, c.last())
 				break
 			}
 			time.Sleep(time.Millisecond)
@@ -380,11 +380,11 @@ func (m *model) recreate(ctx context.Context, in *inboxHistory, stream string) {
 // insist does something until it succeeds, for the server may be on its way
 // back.
 func (m *model) insist(ctx context.Context, what string, do func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, modelPatience)
 	defer cancel()
 	for err := do(ctx); err != nil; err = do(ctx) {
 		if ctx.Err() != nil {
-			m.t.Errorf("%s: not within %v: %v", what, patience, err)
+			m.t.Errorf("%s: not within %v: %v", what, modelPatience, err)
 			return
 		}
 		pause(ctx, 20*time.Millisecond)
