@@ -231,7 +231,7 @@ func (f *Feed) dealt(found spanned, whole bool) {
 		return
 	}
 	f.take(replay{messages: messages})
-	if f.phase == live {
+	if f.phase == live && len(messages) > 0 {
 		f.prove(found.end)
 	}
 }

@@ -136,7 +136,7 @@ func (b *Bus) Aside(in peal.Inbox) (n int, overflow bool) {
 func (b *Bus) Target(in peal.Inbox, seq uint64) {
 	b.within(in, func(_ *shard, h *hub) {
 		for _, f := range h.feeds {
-			f.tail(seq, 0)
+			f.tail(seq, seq, 0)
 		}
 	})
 }

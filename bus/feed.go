@@ -298,15 +298,17 @@ func (f *Feed) splice() {
 	f.dropAside()
 }
 
-// tail takes the sequence of the last message of the inbox, as a replica says
-// that has everything up to upTo.
-func (f *Feed) tail(seq, upTo uint64) {
+// tail takes the sequence of the last message that the inbox is known to have
+// had, and of the one that a replica has which has everything up to upTo.
+func (f *Feed) tail(seq, found, upTo uint64) {
 	f.target = max(f.target, seq)
 	switch {
 	case f.phase != live:
 	case f.last.Seq < seq:
 		f.shard.bus.stats.Rescued.Add(1)
 		f.read()
+	case f.own && found < f.last.Seq:
+		// The feed's last is gone, and with it perhaps one that was not delivered.
 	default:
 		f.prove(upTo)
 	}

@@ -41,6 +41,7 @@ type facts struct {
 	first, last uint64 // sequences of the stream; of an empty one, first is last+1
 	perInbox    int64  // how many messages of an inbox are kept
 
+	deleted         int    // messages that were removed from between others
 	bytes, maxBytes uint64 // of the stream; maxBytes 0: no bound
 }
 
@@ -284,6 +285,7 @@ func (p *partition) info(ctx context.Context, stream, subject string) (f facts, 
 		first:      answer.State.FirstSeq,
 		last:       answer.State.LastSeq,
 		perInbox:   answer.Config.MaxMsgsPerSubject,
+		deleted:    answer.State.NumDeleted,
 		bytes:      answer.State.Bytes,
 		maxBytes:   uint64(max(answer.Config.MaxBytes, 0)),
 	}

@@ -121,3 +121,52 @@ func TestLiveMessageAfterAnExpiryIsNoGap(t *testing.T) {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
 }
+
+// A purge that moves the stream's beginning right behind the cursor looks like
+// an expiry, but for what it has left holes of.
+func TestPurgeThatBeheadsTheStreamIsAGap(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.TailCheck = -1 })
+	jane, joe := inbox("jane"), inbox("joe")
+	s := follow(t, b, jane, bus.Cursor{})
+	publish(t, b, "n1", jane)
+	s.wait(1)
+	publish(t, b, "joe's", joe)
+	settle(t, b, jane)
+	b.Deafen(jane)
+	publish(t, b, "n2", jane)
+	publish(t, b, "joe's next", joe)
+	purge(t, b, jane, true)
+	b.Hear(jane)
+	publish(t, b, "n3", jane)
+	if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n3"}, s.wait(3)); diff != "" {
+		t.Fatalf("live (-want +got):\n%s", diff)
+	}
+	again := follow(t, b, jane, s.cursor(0))
+	if diff := cmp.Diff([]string{"gap HISTORY_TRUNCATED", "n3"}, again.wait(2)); diff != "" {
+		t.Fatalf("resumed (-want +got):\n%s", diff)
+	}
+}
+
+// A tail check after a purge proves nothing for a feed whose last is gone: what
+// it did not get may be gone too, also when the stream has come further since.
+func TestTailCheckAfterAPurgeProvesNothing(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.TailCheck = -1 })
+	jane, joe := inbox("jane"), inbox("joe")
+	publish(t, b, "joe's", joe)
+	s := follow(t, b, jane, bus.Cursor{})
+	publish(t, b, "n1", jane)
+	s.wait(1)
+	settle(t, b, jane)
+	b.Deafen(jane)
+	publish(t, b, "n2", jane)
+	purge(t, b, jane, true)
+	publishAll(t, b, joe, 1, 3)
+	b.CheckTails()
+	settle(t, b, jane)
+	purge(t, b, joe, true) // the stream begins after n2 now
+	b.Hear(jane)
+	publish(t, b, "n3", jane)
+	if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n3"}, s.wait(3)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}

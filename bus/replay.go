@@ -118,7 +118,10 @@ func judge(f facts, after Cursor, clear uint64, messages []*Message, pending uin
 	}
 	following := int64(len(messages)) + int64(pending)
 	bounded := f.perInbox > 0 && following >= f.perInbox
-	if max(after.Seq, clear)+1 >= f.first && !bounded {
+	// The stream may begin right after the cursor because the message there has
+	// expired, or because it was purged with others of the inbox further on.
+	beheaded := after.Seq > 0 && after.Seq+1 == f.first && after.Seq < f.last && f.deleted > 0
+	if max(after.Seq, clear)+1 >= f.first && !bounded && !beheaded {
 		return nil
 	}
 	return truncation(f, messages)

@@ -369,7 +369,7 @@ func (s *shard) checkTails(p *partition, hubs []*hub) {
 				}
 				h.last = max(h.last, last[h.subject])
 				for _, f := range h.feeds {
-					f.tail(h.last, upTo)
+					f.tail(h.last, last[h.subject], upTo)
 				}
 			}
 		})
