@@ -22,7 +22,7 @@ import (
 // their end.
 const (
 	greenWithin = 5 * time.Minute
-	redWithin   = 30 * time.Second
+	redWithin   = 45 * time.Second
 )
 
 // TestMutants plants each mutant into a copy of the tree: the test that it
