@@ -171,7 +171,7 @@ func (b *Bus) Arrive(in peal.Inbox, header nats.Header, data []byte) {
 // have been stored.
 func (b *Bus) Fill(ctx context.Context, in peal.Inbox, after Cursor, target uint64) (*Gap, []*Message, error) {
 	p, pl := b.partition(in)
-	r, err := p.fill(ctx, pl.subject("inbox", b.cfg.Region), after, 0, target)
+	r, err := p.fill(ctx, pl.subject("inbox", b.cfg.Region), origin{Cursor: after}, target)
 	return r.gap, r.messages, err
 }
 

@@ -28,9 +28,12 @@ type progress struct {
 	phase int
 	begun bool
 	last  Cursor // everything up to it is delivered or declared
-	own   bool   // last is the place of a message of the inbox, not of a gap or of somebody else's
 	clear uint64 // up to this sequence of the epoch of last, nothing of the inbox follows last
-	gap   *Gap   // to be declared before anything else is delivered
+
+	// What last names: a message of the inbox, or none, such as the place of a
+	// gap or of the stream's end; neither is set after Rewind.
+	own, elsewhere bool
+	gap            *Gap // to be declared before anything else is delivered
 
 	// target is a sequence that is known to have been stored: the feed is not
 	// live before it has come so far, or has declared it gone.
@@ -44,6 +47,11 @@ type progress struct {
 	tries int
 	// round tells the answer of a read that has been overtaken.
 	round int
+}
+
+// stand puts the feed somewhere else than after a message that it delivers.
+func (f *Feed) stand(at Cursor, elsewhere bool) {
+	f.last, f.own, f.elsewhere, f.clear = at, false, elsewhere, 0
 }
 
 // proven is the sequence up to which the feed is known to have everything.
@@ -62,7 +70,7 @@ func (f *Feed) begin() {
 	first := f.first
 	f.first = replay{}
 	f.phase = reading
-	f.last, f.own, f.clear = f.start.Cursor, false, 0
+	f.stand(f.start.Cursor, !first.own)
 	if known := f.part.known(); f.last.Epoch != known.epoch {
 		f.renew()
 		return
@@ -92,7 +100,8 @@ func (f *Feed) rewind(to Cursor) bool {
 	if f.closed.Load() || !f.begun {
 		return false
 	}
-	f.last, f.own, f.clear, f.gap = to, false, 0, nil
+	f.stand(to, false)
+	f.gap = nil
 	f.tries = 0
 	f.round++ // what is being read is of a place further on
 	f.rest()
@@ -120,7 +129,8 @@ func (f *Feed) declare() bool {
 		return false
 	}
 	f.shard.bus.stats.Gaps.Add(1)
-	f.last, f.own, f.clear, f.gap = f.gap.Cursor, false, 0, nil
+	f.stand(f.gap.Cursor, true)
+	f.gap = nil
 	return true
 }
 
@@ -129,7 +139,7 @@ func (f *Feed) deliver(m *Message) bool {
 	if f.closed.Load() || !f.declare() || !f.sink.Deliver(m) {
 		return false
 	}
-	f.last, f.own = m.Cursor, true
+	f.last, f.own, f.elsewhere = m.Cursor, true, false
 	f.shard.bus.stats.Delivered.Add(1)
 	return true
 }
@@ -192,10 +202,11 @@ func (f *Feed) next(m *Message) {
 func (f *Feed) read() {
 	f.phase = reading
 	f.round++
-	round, after, clear, target := f.round, f.last, f.clear, f.target
+	round, target := f.round, f.target
+	after := origin{f.last, f.clear, f.elsewhere}
 	fill := f.tries >= triesBeforeLeader && after.Seq < target
 	f.shard.bus.reader.ask(func() {
-		r, err := f.part.reread(f.subject, after, clear, target, fill)
+		r, err := f.part.reread(f.subject, after, target, fill)
 		f.shard.post(func() {
 			if f.round != round || f.phase != reading || f.closed.Load() {
 				return
@@ -249,7 +260,9 @@ func (f *Feed) take(r replay) {
 		f.rest()
 		return
 	}
-	f.own = f.own || r.own
+	if r.own {
+		f.own, f.elsewhere = true, false
+	}
 	before := f.last
 	for _, m := range r.messages {
 		if m.Cursor.Seq <= f.last.Seq {
@@ -317,7 +330,8 @@ func (f *Feed) tail(seq, found, upTo uint64) {
 // renew goes on in another incarnation of the stream: a read from a place that
 // no incarnation has is answered by a gap at the inbox's end there.
 func (f *Feed) renew() {
-	f.last, f.own, f.clear, f.gap = Unknown, false, 0, nil
+	f.stand(Unknown, true)
+	f.gap = nil
 	f.target = 0
 	f.tries = 0
 	f.round++ // what is being read is of the old one

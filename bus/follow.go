@@ -124,7 +124,7 @@ func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 
 // recover is replay for a cursor that comes from outside: it may be anybody's.
 func (p *partition) recover(ctx context.Context, subject string, after Cursor) (replay, error) {
-	r, err := p.replay(ctx, subject, after, 0)
+	r, err := p.replay(ctx, subject, origin{Cursor: after})
 	if err != nil || r.own || r.gap != nil && r.gap.Code == UnknownCursor {
 		return r, err
 	}

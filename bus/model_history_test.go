@@ -165,6 +165,11 @@ func (h *inboxHistory) kept(n int) bool {
 		!h.purgedSince(n)
 }
 
+// expired reports whether a notification may have expired.
+func (h *inboxHistory) expired(n int) bool {
+	return h.stream.now().Sub(h.all[n-1].begun) >= h.stream.retain
+}
+
 // purgedSince reports whether a notification may have been purged.
 func (h *inboxHistory) purgedSince(n int) bool {
 	begun := h.all[n-1].begun

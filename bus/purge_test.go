@@ -170,3 +170,23 @@ func TestTailCheckAfterAPurgeProvesNothing(t *testing.T) {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
 }
+
+// The message at which a stream ended when somebody with an empty inbox came is
+// another's, and says nothing when it goes.
+func TestPlaceThatNamesNoMessageIsNotMissed(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.TailCheck = -1 })
+	jane, joe := inbox("jane"), inbox("joe")
+	publish(t, b, "joe's first", inbox("james"))
+	publish(t, b, "joe's", joe)
+	s := follow(t, b, jane, bus.Cursor{})
+	settle(t, b, jane)
+	purge(t, b, joe, true)
+	b.Deafen(jane)
+	publish(t, b, "n1", jane)
+	b.Hear(jane)
+	b.CheckTails()
+	publish(t, b, "n2", jane)
+	if diff := cmp.Diff(ids(1, 2), s.wait(2)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}

@@ -73,11 +73,11 @@ func (r *reader) next() func() {
 }
 
 // reread reads on for a feed, with a deadline of its own.
-func (p *partition) reread(subject string, after Cursor, clear, target uint64, fill bool) (replay, error) {
+func (p *partition) reread(subject string, after origin, target uint64, fill bool) (replay, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), p.bus.cfg.Timeout)
 	defer cancel()
 	if fill {
-		return p.fill(ctx, subject, after, clear, target)
+		return p.fill(ctx, subject, after, target)
 	}
-	return p.replay(ctx, subject, after, clear)
+	return p.replay(ctx, subject, after)
 }

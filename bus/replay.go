@@ -25,6 +25,13 @@ type replay struct {
 	own      bool       // the cursor named a message of the inbox
 }
 
+// origin is where a read begins, with what is known of the place.
+type origin struct {
+	Cursor
+	clear     uint64 // nothing of the inbox lies between the cursor and this sequence, if that is further on
+	elsewhere bool   // the cursor names no message of the inbox
+}
+
 // replay reads what is stored in an inbox after a cursor.
 //
 // It starts at the cursor itself: if the first message is the cursor's own,
@@ -33,14 +40,13 @@ type replay struct {
 // starts at the stream's last sequence). Then continuity is proven if the first
 // message has the very next sequence, as after a gap, or if the stream still
 // begins at or before the place after the cursor, and fewer messages follow
-// than an inbox keeps. Otherwise history is gone. Nothing of the inbox is known
-// to lie between the cursor and clear, if that is further on.
+// than an inbox keeps. Otherwise history is gone.
 //
 // A read is answered by any replica and sees no write half done, but it may
 // lag: what it does not have yet is found by the chain of live messages or by
 // the tail check. And it does not say of which incarnation it is. What makes a
 // cursor unknown is asked of the leader alone.
-func (p *partition) replay(ctx context.Context, subject string, after Cursor, clear uint64) (replay, error) {
+func (p *partition) replay(ctx context.Context, subject string, after origin) (replay, error) {
 	if after.Epoch != p.known().epoch {
 		f, err := p.ask(ctx)
 		if err != nil {
@@ -50,7 +56,7 @@ func (p *partition) replay(ctx context.Context, subject string, after Cursor, cl
 			return p.unknown(ctx, subject)
 		}
 	}
-	messages, pending, err := p.fetch(ctx, subject, after)
+	messages, pending, err := p.fetch(ctx, subject, after.Cursor)
 	if err != nil {
 		return replay{}, err
 	}
@@ -63,34 +69,46 @@ func (p *partition) replay(ctx context.Context, subject string, after Cursor, cl
 	if after.Epoch != f.epoch || after.Seq > f.last {
 		return p.unknown(ctx, subject)
 	}
-	if len(messages) > 0 && messages[0].Cursor == after {
+	if len(messages) > 0 && messages[0].Cursor == after.Cursor {
 		return replay{messages: messages[1:], more: pending > 0, own: true}, nil
 	}
-	gap := judge(f, after, clear, messages, pending)
-	if gap == nil && !adjacent(after, messages) {
-		if gap, err = p.purged(ctx, f, after, messages); err != nil {
-			return replay{}, err
-		}
+	missing, err := p.missesSome(ctx, f, after, messages, pending)
+	if err != nil {
+		return replay{}, err
 	}
-	if gap != nil && len(messages) == 0 {
-		return p.truncated(ctx, subject, after, f)
+	if missing && len(messages) == 0 {
+		return p.truncated(ctx, subject, after.Cursor, f)
 	}
-	return replay{gap: gap, messages: messages, more: pending > 0}, nil
+	r := replay{messages: messages, more: pending > 0}
+	if missing {
+		r.gap = truncation(f, messages[0])
+	}
+	return r, nil
 }
 
-// purged decides whether something between a cursor and the messages that were
-// found after it was removed before its time: then the message that the cursor
-// names is not there either, though the stream has not come so far.
-func (p *partition) purged(ctx context.Context, f facts, after Cursor, messages []*Message) (*Gap, error) {
-	if after.Seq < f.first {
-		return nil, nil
+// missesSome decides whether something is missing between a place and the
+// messages that were found after it, pending more of which follow. The message
+// of the place itself was not found.
+func (p *partition) missesSome(ctx context.Context, f facts, after origin, messages []*Message, pending uint64) (bool, error) {
+	if len(messages) > 0 && messages[0].Cursor.Seq == after.Seq+1 {
+		return false, nil // no sequence is left for a message between
+	}
+	if lost(f, after, int64(len(messages))+int64(pending)) {
+		return true, nil
+	}
+	return p.purged(ctx, f, after)
+}
+
+// purged reports whether the message at a place was removed before its time,
+// and others of the inbox perhaps with it: it is not there, though the stream
+// has not come so far.
+func (p *partition) purged(ctx context.Context, f facts, after origin) (bool, error) {
+	if after.elsewhere || after.Seq < f.first {
+		return false, nil
 	}
 	p.bus.stats.Reads.Add(1)
 	m, err := p.getFromLeader(ctx, leaderGet{Seq: after.Seq})
-	if err != nil || m != nil {
-		return nil, err
-	}
-	return truncation(f, messages), nil
+	return err == nil && m == nil, err
 }
 
 // truncated is the answer for an inbox that has lost what followed a cursor,
@@ -105,41 +123,22 @@ func (p *partition) truncated(ctx context.Context, subject string, after Cursor,
 	if m == nil {
 		return replay{gap: &Gap{HistoryTruncated, f.end()}}, nil
 	}
-	resume := Cursor{f.epoch, m.Cursor.Seq - 1}
-	return replay{gap: &Gap{HistoryTruncated, resume}, messages: []*Message{m}, more: true}, nil
+	return replay{gap: truncation(f, m), messages: []*Message{m}, more: true}, nil
 }
 
-// judge decides whether something is missing between a cursor and the messages
-// that were found after it, pending more of which follow. It leaves open where
-// the feed goes on if no message says so.
-func judge(f facts, after Cursor, clear uint64, messages []*Message, pending uint64) *Gap {
-	if adjacent(after, messages) {
-		return nil
-	}
-	following := int64(len(messages)) + int64(pending)
-	bounded := f.perInbox > 0 && following >= f.perInbox
+// lost decides by what the leader says of the stream whether something is
+// missing after a place, so many messages of the inbox following it.
+func lost(f facts, after origin, following int64) bool {
 	// The stream may begin right after the cursor because the message there has
 	// expired, or because it was purged with others of the inbox further on.
-	beheaded := after.Seq > 0 && after.Seq+1 == f.first && after.Seq < f.last && f.deleted > 0
-	if max(after.Seq, clear)+1 >= f.first && !bounded && !beheaded {
-		return nil
-	}
-	return truncation(f, messages)
+	beheaded := !after.elsewhere && after.Seq > 0 && after.Seq+1 == f.first && after.Seq < f.last && f.deleted > 0
+	bounded := f.perInbox > 0 && following >= f.perInbox
+	return beheaded || bounded || max(after.Seq, after.clear)+1 < f.first
 }
 
-// adjacent reports whether no sequence is left for a message between a cursor
-// and those that were found after it.
-func adjacent(after Cursor, messages []*Message) bool {
-	return len(messages) > 0 && messages[0].Cursor.Seq == after.Seq+1
-}
-
-// truncation is the gap before some messages.
-func truncation(f facts, messages []*Message) *Gap {
-	gap := &Gap{Code: HistoryTruncated}
-	if len(messages) > 0 {
-		gap.Cursor = Cursor{f.epoch, messages[0].Cursor.Seq - 1}
-	}
-	return gap
+// truncation is the gap before a message.
+func truncation(f facts, next *Message) *Gap {
+	return &Gap{HistoryTruncated, Cursor{f.epoch, next.Cursor.Seq - 1}}
 }
 
 // fetch reads one batch from the cursor inclusive, and says how many messages
@@ -210,8 +209,8 @@ func (p *partition) getFromLeader(ctx context.Context, get leaderGet) (*stored, 
 // What the leader does not have either is gone, and a leader that ends before
 // target leads another stream. What it has follows without a hole by the same
 // rules as in replay.
-func (p *partition) fill(ctx context.Context, subject string, after Cursor, clear, target uint64) (replay, error) {
-	m, err := p.fetchFromLeader(ctx, subject, after)
+func (p *partition) fill(ctx context.Context, subject string, after origin, target uint64) (replay, error) {
+	m, err := p.fetchFromLeader(ctx, subject, after.Cursor)
 	whole := m != nil && m.Cursor.Seq == after.Seq
 	if err == nil && whole {
 		m, err = p.fetchFromLeader(ctx, subject, Cursor{after.Epoch, after.Seq + 1})
@@ -233,13 +232,15 @@ func (p *partition) fill(ctx context.Context, subject string, after Cursor, clea
 	case whole:
 		return replay{messages: []*Message{m}, more: true}, nil
 	}
-	gap := judge(f, after, clear, []*Message{m}, max(count, 1)-1)
-	if gap == nil && !adjacent(after, []*Message{m}) {
-		if gap, err = p.purged(ctx, f, after, []*Message{m}); err != nil {
-			return replay{}, err
-		}
+	r := replay{messages: []*Message{m}, more: true}
+	missing, err := p.missesSome(ctx, f, after, r.messages, max(count, 1)-1)
+	if err != nil {
+		return replay{}, err
 	}
-	return replay{gap: gap, messages: []*Message{m}, more: true}, nil
+	if missing {
+		r.gap = truncation(f, m)
+	}
+	return r, nil
 }
 
 // unknown is the answer for a cursor that means nothing here: a gap, and on
