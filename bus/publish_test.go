@@ -123,6 +123,29 @@ func TestManyPublishAtOnce(t *testing.T) {
 	}
 }
 
+// What JetStream refuses to store must not count as stored, alone or in a batch.
+func TestRefusedPublishIsAnError(t *testing.T) {
+	b := open(t, nil)
+	name, _ := b.StreamOf(inbox("jane"))
+	stream, err := b.JetStream().Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxMsgSize = 10 // bytes: less than any notification has
+	if _, err := b.JetStream().UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []int{1, 100} {
+		if got, err := b.Publish(t.Context(), inboxes(to), notification("n1")); !errors.Is(err, peal.ErrUnavailable) {
+			t.Errorf("to %d: %+v, %v, want unavailable", to, got, err)
+		}
+	}
+	if n := count(t, b); n != 0 {
+		t.Errorf("%d stored, want none", n)
+	}
+}
+
 func TestPublishGivesUpWithItsContext(t *testing.T) {
 	b, h := openHolding(t, writeConn, nil)
 	release := h.hold()
