@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -187,4 +188,41 @@ func TestConnectionClosedForGood(t *testing.T) {
 	if err := b.Err(); err == nil || !strings.Contains(err.Error(), "closed for good") {
 		t.Fatalf("%v, want that a connection was closed for good", err)
 	}
+}
+
+// Streams that answer again are found out also by notifications that go to all
+// of them, though each has its turn to be tried at another moment.
+func TestSilentStreamsAreTriedTogether(t *testing.T) {
+	t.Parallel()
+	const partitions = 4
+	b := open(t, func(c *bus.Config) { c.Partitions, c.Store = partitions, 1<<30 })
+	everywhere := make([]peal.Inbox, 0, partitions)
+	for i := 0; len(everywhere) < partitions; i++ {
+		in := inbox(fmt.Sprint("user-", i))
+		if p, _ := bus.Locate(in, partitions, "inbox", "local"); p == len(everywhere) {
+			everywhere = append(everywhere, in)
+		}
+	}
+	b.Silence(0, 250*time.Millisecond, 500*time.Millisecond, 750*time.Millisecond)
+	eventually(t, "a publish to all is acknowledged", func() bool {
+		_, err := b.Publish(t.Context(), everywhere, notification("n1"))
+		return err == nil
+	})
+}
+
+// However often the inboxes of a stream are asked for, its read state has its
+// turn.
+func TestStateStreamOfABusyNodeIsCreatedAgain(t *testing.T) {
+	t.Parallel()
+	b := open(t, nil)
+	inboxes, _ := b.StreamOf(inbox("jane"))
+	name := strings.Replace(inboxes, "INBOX", "STATE", 1)
+	if err := b.JetStream().DeleteStream(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, name+" is there again", func() bool {
+		b.Refresh()
+		_, err := b.JetStream().Stream(t.Context(), name)
+		return err == nil
+	})
 }

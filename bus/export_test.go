@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -201,5 +202,14 @@ func (b *Bus) CatchUp() { b.catchUp() }
 func (b *Bus) CheckTails() {
 	for _, p := range b.partitions {
 		p.checkAll()
+	}
+}
+
+// Silence has the streams count as silent, each tried last some time ago.
+func (b *Bus) Silence(ago ...time.Duration) {
+	for i, p := range b.partitions {
+		s := p.publisher.stall
+		s.tried.Store(int64(time.Since(s.since) - ago[i]))
+		s.silent.Store(true)
 	}
 }

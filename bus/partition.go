@@ -46,7 +46,7 @@ type facts struct {
 }
 
 // end is the cursor after which nothing is stored yet.
-func (f facts) end() Cursor { return Cursor{f.epoch, f.last} }
+func (f facts) end() Cursor { return Cursor{f.epoch, f.last, true} }
 
 var errClosed = errors.New("the bus is closed")
 
@@ -140,13 +140,17 @@ func (p *partition) run() {
 	t := time.NewTicker(refreshInterval)
 	defer t.Stop()
 	what := "stream " + p.stream
+	var looked time.Time
 	for {
 		select {
 		case <-p.bus.closing:
 			return
 		case <-t.C:
-			p.look.Store(true)
 		case <-p.wake:
+		}
+		if time.Since(looked) >= refreshInterval { // also where inquiries keep the ticker from its turn
+			looked = time.Now()
+			p.look.Store(true)
 		}
 		renewed, err := p.inquire()
 		if look := p.look.Swap(false); err == nil && (look || renewed) {

@@ -60,15 +60,13 @@ func (b *Bus) Publish(ctx context.Context, to []peal.Inbox, n peal.Notification)
 	if len(seen) == 0 {
 		return Published{}, nil
 	}
-	for p := range posts {
-		try, err := p.stall.admit()
-		if err != nil {
-			return Published{}, unavailable("publish notification", err)
-		}
-		if try {
-			ctx, cancel = context.WithTimeout(ctx, tryPatience)
-			defer cancel()
-		}
+	tries, err := admit(posts)
+	if err != nil {
+		return Published{}, unavailable("publish notification", err)
+	}
+	if tries {
+		ctx, cancel = context.WithTimeout(ctx, tryPatience)
+		defer cancel()
 	}
 	o.pending = len(seen)
 	for p, batch := range posts {
@@ -85,6 +83,25 @@ func (b *Bus) Publish(ctx context.Context, to []peal.Inbox, n peal.Notification)
 	b.stats.Stored.Add(int64(o.result.Stored))
 	b.stats.Duplicates.Add(int64(o.result.Duplicates))
 	return o.result, nil
+}
+
+// admit returns an error if publishing to one of the streams is in vain, and
+// whether one of them is being tried. A turn to try is only taken when all of
+// them let it through, or streams whose turns fall apart would never be tried.
+func admit(posts map[*publisher][]*post) (try bool, err error) {
+	for p := range posts {
+		if p.stall.refuses() {
+			return false, errStalled
+		}
+	}
+	for p := range posts {
+		tried, err := p.stall.admit()
+		if err != nil {
+			return false, err
+		}
+		try = try || tried
+	}
+	return try, nil
 }
 
 // writable returns why nothing can be stored, as far as it is known.

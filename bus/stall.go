@@ -32,6 +32,11 @@ var errStalled = errors.New("the stream has not answered of late")
 
 func newStall(b *Bus, stream string) *stall { return &stall{bus: b, stream: stream, since: time.Now()} }
 
+// refuses reports whether admit would refuse, and takes no turn.
+func (s *stall) refuses() bool {
+	return s.silent.Load() && int64(time.Since(s.since))-s.tried.Load() < int64(tryEvery)
+}
+
 // admit returns an error if publishing is in vain, and whether the stream is
 // being tried.
 func (s *stall) admit() (try bool, err error) {
