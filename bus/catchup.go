@@ -156,7 +156,7 @@ func (p *partition) span(ctx context.Context, f facts, after uint64, feeds []hel
 		for _, m := range a.messages {
 			found.end = m.seq
 			if list, wanted := found.messages[m.subject]; wanted {
-				found.messages[m.subject] = append(list, &Message{Cursor: Cursor{f.epoch, m.seq}, Data: m.data})
+				found.messages[m.subject] = append(list, &Message{Cursor: Cursor{Epoch: f.epoch, Seq: m.seq}, Data: m.data})
 				size += len(m.data)
 			}
 		}
@@ -225,7 +225,7 @@ func (f *Feed) dealt(found spanned, whole bool) {
 		messages = messages[1:]
 	}
 	bounded := found.facts.perInbox > 0 && int64(len(messages)) >= found.facts.perInbox
-	purged := len(messages) > 0 && f.own && f.last.Seq >= found.facts.first && !found.has(f.subject, f.last.Seq)
+	purged := len(messages) > 0 && !f.last.Elsewhere && f.last.Seq >= found.facts.first && !found.has(f.subject, f.last.Seq)
 	if !whole || bounded || purged {
 		f.read()
 		return

@@ -23,14 +23,21 @@ func newEpoch() Epoch {
 }
 
 // Cursor is a place in an inbox: everything up to the stream sequence Seq has
-// been delivered or declared missing. It is the sequence of a message of that
-// inbox, or of the end of the stream if the inbox was empty, or of what is
-// before a gap. It means something only in the stream incarnation Epoch. The
-// zero Cursor is the live end.
+// been delivered or declared missing. It means something only in the stream
+// incarnation Epoch. The zero Cursor is the live end.
 type Cursor struct {
 	Epoch Epoch
 	Seq   uint64
+
+	// Elsewhere: Seq is not that of a message of the inbox, but of the end of
+	// the stream when the inbox was empty, or of what is before a gap. What
+	// becomes of the message there says nothing.
+	Elsewhere bool
 }
+
+// elsewhere is added to the number of a cursor that is Elsewhere. A stream has
+// no such sequence: a message a microsecond takes it 290,000 years.
+const elsewhere = 1 << 63
 
 // IsZero reports whether c is the zero Cursor.
 func (c Cursor) IsZero() bool { return c == Cursor{} }
@@ -41,7 +48,11 @@ func (c Cursor) String() string {
 	if c.IsZero() {
 		return ""
 	}
-	return string(c.Epoch) + "-" + strconv.FormatUint(c.Seq, 10)
+	n := c.Seq
+	if c.Elsewhere {
+		n |= elsewhere
+	}
+	return string(c.Epoch) + "-" + strconv.FormatUint(n, 10)
 }
 
 var cursorForm = regexp.MustCompile(`^[a-z2-7]{8}-(0|[1-9][0-9]{0,19})$`)
@@ -64,5 +75,5 @@ func ParseCursor(s string) Cursor {
 	if err != nil { // 20 digits can be more than 64 bits
 		return Unknown
 	}
-	return Cursor{Epoch(epoch), seq}
+	return Cursor{Epoch(epoch), seq &^ elsewhere, seq&elsewhere != 0}
 }

@@ -29,11 +29,7 @@ type progress struct {
 	begun bool
 	last  Cursor // everything up to it is delivered or declared
 	clear uint64 // up to this sequence of the epoch of last, nothing of the inbox follows last
-
-	// What last names: a message of the inbox, or none, such as the place of a
-	// gap or of the stream's end; neither is set after Rewind.
-	own, elsewhere bool
-	gap            *Gap // to be declared before anything else is delivered
+	gap   *Gap   // to be declared before anything else is delivered
 
 	// target is a sequence that is known to have been stored: the feed is not
 	// live before it has come so far, or has declared it gone.
@@ -50,9 +46,7 @@ type progress struct {
 }
 
 // stand puts the feed somewhere else than after a message that it delivers.
-func (f *Feed) stand(at Cursor, elsewhere bool) {
-	f.last, f.own, f.elsewhere, f.clear = at, false, elsewhere, 0
-}
+func (f *Feed) stand(at Cursor) { f.last, f.clear = at, 0 }
 
 // proven is the sequence up to which the feed is known to have everything.
 func (f *Feed) proven() uint64 { return max(f.last.Seq, f.clear) }
@@ -70,7 +64,7 @@ func (f *Feed) begin() {
 	first := f.first
 	f.first = replay{}
 	f.phase = reading
-	f.stand(f.start.Cursor, !first.own)
+	f.stand(f.start.Cursor)
 	if known := f.part.known(); f.last.Epoch != known.epoch {
 		f.renew()
 		return
@@ -100,7 +94,7 @@ func (f *Feed) rewind(to Cursor) bool {
 	if f.closed.Load() || !f.begun {
 		return false
 	}
-	f.stand(to, false)
+	f.stand(to)
 	f.gap = nil
 	f.tries = 0
 	f.round++ // what is being read is of a place further on
@@ -129,7 +123,7 @@ func (f *Feed) declare() bool {
 		return false
 	}
 	f.shard.bus.stats.Gaps.Add(1)
-	f.stand(f.gap.Cursor, true)
+	f.stand(f.gap.Cursor)
 	f.gap = nil
 	return true
 }
@@ -139,7 +133,7 @@ func (f *Feed) deliver(m *Message) bool {
 	if f.closed.Load() || !f.declare() || !f.sink.Deliver(m) {
 		return false
 	}
-	f.last, f.own, f.elsewhere = m.Cursor, true, false
+	f.last = m.Cursor
 	f.shard.bus.stats.Delivered.Add(1)
 	return true
 }
@@ -181,7 +175,7 @@ func (f *Feed) keepAside(m *Message) {
 // message of the inbox, older. Another that is older shows that the last was
 // removed, by a purge perhaps and others with it.
 func (f *Feed) follows(m *Message) bool {
-	return m.previous == f.last.Seq || !f.own && m.previous < f.last.Seq
+	return m.previous == f.last.Seq || f.last.Elsewhere && m.previous < f.last.Seq
 }
 
 // next takes a message in its turn: one that is there already is dropped, the
@@ -203,7 +197,7 @@ func (f *Feed) read() {
 	f.phase = reading
 	f.round++
 	round, target := f.round, f.target
-	after := origin{f.last, f.clear, f.elsewhere}
+	after := origin{f.last, f.clear}
 	fill := f.tries >= triesBeforeLeader && after.Seq < target
 	f.shard.bus.reader.ask(func() {
 		r, err := f.part.reread(f.subject, after, target, fill)
@@ -259,9 +253,6 @@ func (f *Feed) take(r replay) {
 	if !f.declare() {
 		f.rest()
 		return
-	}
-	if r.own {
-		f.own, f.elsewhere = true, false
 	}
 	before := f.last
 	for _, m := range r.messages {
@@ -320,7 +311,7 @@ func (f *Feed) tail(seq, found, upTo uint64) {
 	case f.last.Seq < seq:
 		f.shard.bus.stats.Rescued.Add(1)
 		f.read()
-	case f.own && found < f.last.Seq:
+	case !f.last.Elsewhere && found < f.last.Seq:
 		// The feed's last is gone, and with it perhaps one that was not delivered.
 	default:
 		f.prove(upTo)
@@ -330,7 +321,7 @@ func (f *Feed) tail(seq, found, upTo uint64) {
 // renew goes on in another incarnation of the stream: a read from a place that
 // no incarnation has is answered by a gap at the inbox's end there.
 func (f *Feed) renew() {
-	f.stand(Unknown, true)
+	f.stand(Unknown)
 	f.gap = nil
 	f.target = 0
 	f.tries = 0

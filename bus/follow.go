@@ -106,7 +106,7 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 // what is stored later is seen live, or found by the tail check.
 func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 	if after.IsZero() {
-		f.start.Cursor, f.first.own, err = f.part.end(ctx, f.subject)
+		f.start.Cursor, err = f.part.end(ctx, f.subject)
 	} else if f.first, err = f.part.recover(ctx, f.subject, after); err == nil {
 		f.start = Start{Cursor: after, Recovered: true}
 		if gap := f.first.gap; gap != nil {
@@ -127,6 +127,9 @@ func (p *partition) recover(ctx context.Context, subject string, after Cursor) (
 	r, err := p.replay(ctx, subject, origin{Cursor: after})
 	if err != nil || r.own || r.gap != nil && r.gap.Code == UnknownCursor {
 		return r, err
+	}
+	if after.Elsewhere && len(r.messages) > 0 && r.messages[0].Cursor.Seq == after.Seq+1 {
+		return r, nil // the place before a gap is nobody else's, whatever is older
 	}
 	if foreign, err := p.foreign(ctx, subject, after); err != nil || !foreign {
 		return r, err

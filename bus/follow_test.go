@@ -559,3 +559,32 @@ func TestRewindDeclaresAGapAgain(t *testing.T) {
 		t.Fatalf("after the rewind (-want +got):\n%s", diff)
 	}
 }
+
+// A stored message larger than one read, which only others than us can put
+// there, must not keep a feed from what follows it.
+func TestMessageThatFillsARead(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	name, subject := b.StreamOf(jane)
+	s := follow(t, b, jane, bus.Cursor{})
+	stream, err := b.JetStream().Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.JetStream().Publish(t.Context(), subject, make([]byte, 200<<10)); err == nil {
+		t.Error("the stream takes a message of 200 kB")
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxMsgSize = -1
+	if _, err := b.JetStream().UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.JetStream().Publish(t.Context(), subject, make([]byte, 200<<10)); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(1)
+	publish(t, b, "n2", jane)
+	if got := follow(t, b, jane, s.cursor(0)).wait(1); got[0] != "n2" {
+		t.Fatalf("got %v, want n2", got)
+	}
+}

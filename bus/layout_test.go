@@ -220,7 +220,9 @@ func TestParseCursor(t *testing.T) {
 	}{
 		{"", bus.Cursor{}},
 		{"abcdefg2-0", bus.Cursor{Epoch: "abcdefg2"}},
-		{"abcdefg2-18446744073709551615", bus.Cursor{Epoch: "abcdefg2", Seq: 1<<64 - 1}},
+		{"abcdefg2-9223372036854775807", bus.Cursor{Epoch: "abcdefg2", Seq: 1<<63 - 1}},
+		{"abcdefg2-9223372036854775808", bus.Cursor{Epoch: "abcdefg2", Elsewhere: true}},
+		{"abcdefg2-18446744073709551615", bus.Cursor{Epoch: "abcdefg2", Seq: 1<<63 - 1, Elsewhere: true}},
 		{"abcdefg2-18446744073709551616", bus.Unknown},
 		{"abcdefg2-01", bus.Unknown},
 		{"abcdefg2-1\n", bus.Unknown},

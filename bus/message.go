@@ -64,5 +64,5 @@ func liveMessage(m *nats.Msg, epoch Epoch) (msg *Message, ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	return &Message{Cursor: Cursor{epoch, seq}, Data: m.Data, previous: previous}, true
+	return &Message{Cursor: Cursor{Epoch: epoch, Seq: seq}, Data: m.Data, previous: previous}, true
 }

@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -188,5 +189,28 @@ func TestPlaceThatNamesNoMessageIsNotMissed(t *testing.T) {
 	publish(t, b, "n2", jane)
 	if diff := cmp.Diff(ids(1, 2), s.wait(2)); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+// Who had an empty inbox, and has missed nothing, hears so, whatever the busy
+// inbox next door has dropped; and so when a connection falls back there.
+func TestResumeWhereTheInboxWasEmpty(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.PerInbox = 3 })
+	busy, quiet := inbox("busy"), inbox("quiet")
+	publish(t, b, "first", inbox("old")) // keeps the stream's beginning
+	publish(t, b, "b", busy)
+	s := follow(t, b, quiet, bus.Cursor{})
+	at := s.feed.Start().Cursor
+	for i := range 4 { // more than are kept
+		publish(t, b, fmt.Sprintf("b%d", i), busy)
+	}
+	if start := follow(t, b, quiet, bus.ParseCursor(at.String())).feed.Start(); !start.Recovered {
+		t.Errorf("start %+v, want recovered", start)
+	}
+	publish(t, b, "n1", quiet)
+	s.wait(1)
+	s.rewind(at, func() {})
+	if diff := cmp.Diff([]string{"n1", "n1"}, s.wait(2)); diff != "" {
+		t.Fatalf("after a rewind (-want +got):\n%s", diff)
 	}
 }

@@ -28,8 +28,7 @@ type replay struct {
 // origin is where a read begins, with what is known of the place.
 type origin struct {
 	Cursor
-	clear     uint64 // nothing of the inbox lies between the cursor and this sequence, if that is further on
-	elsewhere bool   // the cursor names no message of the inbox
+	clear uint64 // nothing of the inbox lies between the cursor and this sequence, if that is further on
 }
 
 // replay reads what is stored in an inbox after a cursor.
@@ -57,6 +56,13 @@ func (p *partition) replay(ctx context.Context, subject string, after origin) (r
 		}
 	}
 	messages, pending, err := p.fetch(ctx, subject, after.Cursor)
+	own := err == nil && len(messages) > 0 && messages[0].Cursor == after.Cursor
+	if own && len(messages) == 1 && pending > 0 {
+		// It fills a read by itself: the rest begins after it.
+		messages, pending, err = p.fetch(ctx, subject, Cursor{Epoch: after.Epoch, Seq: after.Seq + 1})
+	} else if own {
+		messages = messages[1:]
+	}
 	if err != nil {
 		return replay{}, err
 	}
@@ -69,8 +75,8 @@ func (p *partition) replay(ctx context.Context, subject string, after origin) (r
 	if after.Epoch != f.epoch || after.Seq > f.last {
 		return p.unknown(ctx, subject)
 	}
-	if len(messages) > 0 && messages[0].Cursor == after.Cursor {
-		return replay{messages: messages[1:], more: pending > 0, own: true}, nil
+	if own {
+		return replay{messages: messages, more: pending > 0, own: true}, nil
 	}
 	missing, err := p.missesSome(ctx, f, after, messages, pending)
 	if err != nil {
@@ -103,7 +109,7 @@ func (p *partition) missesSome(ctx context.Context, f facts, after origin, messa
 // and others of the inbox perhaps with it: it is not there, though the stream
 // has not come so far.
 func (p *partition) purged(ctx context.Context, f facts, after origin) (bool, error) {
-	if after.elsewhere || after.Seq < f.first {
+	if after.Elsewhere || after.Seq < f.first {
 		return false, nil
 	}
 	p.bus.stats.Reads.Add(1)
@@ -131,14 +137,14 @@ func (p *partition) truncated(ctx context.Context, subject string, after Cursor,
 func lost(f facts, after origin, following int64) bool {
 	// The stream may begin right after the cursor because the message there has
 	// expired, or because it was purged with others of the inbox further on.
-	beheaded := !after.elsewhere && after.Seq > 0 && after.Seq+1 == f.first && after.Seq < f.last && f.deleted > 0
+	beheaded := !after.Elsewhere && after.Seq > 0 && after.Seq+1 == f.first && after.Seq < f.last && f.deleted > 0
 	bounded := f.perInbox > 0 && following >= f.perInbox
 	return beheaded || bounded || max(after.Seq, after.clear)+1 < f.first
 }
 
 // truncation is the gap before a message.
 func truncation(f facts, next *Message) *Gap {
-	return &Gap{HistoryTruncated, Cursor{f.epoch, next.Cursor.Seq - 1}}
+	return &Gap{HistoryTruncated, Cursor{f.epoch, next.Cursor.Seq - 1, true}}
 }
 
 // fetch reads one batch from the cursor inclusive, and says how many messages
@@ -152,7 +158,7 @@ func (p *partition) fetch(ctx context.Context, subject string, from Cursor) (mes
 		return nil, 0, unavailable("read stream "+p.stream, err)
 	}
 	for _, m := range a.messages {
-		messages = append(messages, &Message{Cursor: Cursor{from.Epoch, m.seq}, Data: m.data})
+		messages = append(messages, &Message{Cursor: Cursor{Epoch: from.Epoch, Seq: m.seq}, Data: m.data})
 	}
 	return messages, a.pending, nil
 }
@@ -165,7 +171,7 @@ func (p *partition) fetchFromLeader(ctx context.Context, subject string, from Cu
 	if m == nil || err != nil {
 		return nil, err
 	}
-	return &Message{Cursor: Cursor{from.Epoch, m.seq}, Data: m.data}, nil
+	return &Message{Cursor: Cursor{Epoch: from.Epoch, Seq: m.seq}, Data: m.data}, nil
 }
 
 // leaderGet is a request for one stored message that only the leader answers.
@@ -213,7 +219,7 @@ func (p *partition) fill(ctx context.Context, subject string, after origin, targ
 	m, err := p.fetchFromLeader(ctx, subject, after.Cursor)
 	whole := m != nil && m.Cursor.Seq == after.Seq
 	if err == nil && whole {
-		m, err = p.fetchFromLeader(ctx, subject, Cursor{after.Epoch, after.Seq + 1})
+		m, err = p.fetchFromLeader(ctx, subject, Cursor{Epoch: after.Epoch, Seq: after.Seq + 1})
 	}
 	if err != nil {
 		return replay{}, err
@@ -226,9 +232,9 @@ func (p *partition) fill(ctx context.Context, subject string, after origin, targ
 	case after.Epoch != f.epoch || target > f.last:
 		return p.unknown(ctx, subject)
 	case m == nil:
-		return replay{gap: &Gap{HistoryTruncated, Cursor{after.Epoch, target}}}, nil
+		return replay{gap: &Gap{HistoryTruncated, Cursor{after.Epoch, target, true}}}, nil
 	case m.Cursor.Seq > target:
-		return replay{gap: &Gap{HistoryTruncated, Cursor{after.Epoch, m.Cursor.Seq - 1}}, messages: []*Message{m}, more: true}, nil
+		return replay{gap: truncation(f, m), messages: []*Message{m}, more: true}, nil
 	case whole:
 		return replay{messages: []*Message{m}, more: true}, nil
 	}
@@ -246,7 +252,7 @@ func (p *partition) fill(ctx context.Context, subject string, after origin, targ
 // unknown is the answer for a cursor that means nothing here: a gap, and on
 // from the live end.
 func (p *partition) unknown(ctx context.Context, subject string) (replay, error) {
-	end, _, err := p.end(ctx, subject)
+	end, err := p.end(ctx, subject)
 	return replay{gap: &Gap{UnknownCursor, end}}, err
 }
 
@@ -257,26 +263,26 @@ func (p *partition) unknown(ctx context.Context, subject string) (replay, error)
 // which is how foreign tells whose it is. (A replica that lacks the first
 // message of an inbox makes it look empty: should the cursor be used before the
 // next one comes, it is taken for foreign and declared unknown.)
-func (p *partition) end(ctx context.Context, subject string) (end Cursor, own bool, err error) {
+func (p *partition) end(ctx context.Context, subject string) (Cursor, error) {
 	f, err := p.ask(ctx) // first: what is stored in between is found by the second
 	if err != nil {
-		return Cursor{}, false, err
+		return Cursor{}, err
 	}
 	tails, _, err := p.tails(ctx, []string{subject}, 0)
 	if err != nil {
-		return Cursor{}, false, err
+		return Cursor{}, err
 	}
 	if last, ok := tails[subject]; ok {
-		return Cursor{f.epoch, last}, true, nil
+		return Cursor{Epoch: f.epoch, Seq: last}, nil
 	}
-	return f.end(), false, nil
+	return f.end(), nil
 }
 
 // foreign reports whether a cursor, that names no message of an inbox, was
 // given out for another: the inbox holds older ones, so it was not empty then.
 // Only the leader can tell, for a replica may not have the message yet.
 func (p *partition) foreign(ctx context.Context, subject string, c Cursor) (bool, error) {
-	first, err := p.fetchFromLeader(ctx, subject, Cursor{c.Epoch, 0})
+	first, err := p.fetchFromLeader(ctx, subject, Cursor{Epoch: c.Epoch, Seq: 0})
 	if err != nil || first == nil || first.Cursor.Seq > c.Seq {
 		return false, err
 	}

@@ -16,6 +16,10 @@ const (
 	metaPartitions = "peal.partitions" // how many streams share the inboxes; fixed at creation
 )
 
+// maxMessage bounds a stored notification, of which the contract allows 16 KiB,
+// with its headers.
+const maxMessage = 64 << 10
+
 // duplicateWindow is how long JetStream remembers message ids: the contract
 // promises at least 10 minutes. It costs about 200 bytes an id and replica.
 const duplicateWindow = 10 * time.Minute
@@ -122,6 +126,7 @@ func (l layout) inbox(p int) jetstream.StreamConfig {
 		Discard:            jetstream.DiscardOld,
 		MaxAge:             l.retain,
 		MaxMsgsPerSubject:  l.perInbox,
+		MaxMsgSize:         maxMessage,
 		MaxBytes:           l.bytes(inboxBytes),
 		Duplicates:         min(duplicateWindow, l.retain),
 		AllowDirect:        true,
