@@ -3,6 +3,7 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,7 +27,7 @@ const (
 // MiB.
 func reserve(total int64) int64 { return min(total/50, 64<<20) }
 
-var errBroken = errors.New("JetStream has failed to write and is being started again")
+var errBroken = errors.New("JetStream has failed to write, and is started again once there is room")
 
 // Writable returns why nothing can be stored at this moment, or nil. What is
 // stored can be read all the same.
@@ -59,7 +60,6 @@ func (s *Server) watch() {
 	defer tick.Stop()
 	var (
 		full     bool
-		failed   int // looks in a row at which the server was not well
 		next     time.Time
 		patience = watchEvery
 	)
@@ -72,15 +72,10 @@ func (s *Server) watch() {
 		full = s.tellRoom(full)
 		reason := s.trouble()
 		if reason == "" {
-			failed = 0
 			s.broken.Store(false)
 			if time.Now().After(next.Add(mostPatience)) {
 				patience = watchEvery
 			}
-			continue
-		}
-		// One look may meet a stream that is just being created.
-		if failed++; failed < 2 {
 			continue
 		}
 		if !s.broken.Swap(true) {
@@ -108,14 +103,21 @@ func (s *Server) tellRoom(before bool) (full bool) {
 	return full
 }
 
-// trouble says what is wrong with the server; "" if nothing is.
+// trouble says what another start may cure; "" if nothing is. What else the
+// server may find, such as a stream that it could not load, it said when it
+// started, and would say again.
 func (s *Server) trouble() string {
 	current := s.current()
-	if current == nil {
-		return "not running"
+	switch {
+	case current == nil:
+		return "it is not running"
+	case !current.JetStreamEnabled():
+		return "JetStream has turned itself off"
 	}
-	if h := current.Healthz(&server.HealthzOptions{}); h.Status != "ok" {
-		return h.Error
+	for _, e := range current.Healthz(&server.HealthzOptions{Details: true}).Errors {
+		if strings.Contains(e.Error, "write error") { // of a stream or a consumer
+			return e.Error
+		}
 	}
 	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal/bus/bustest"
 	"github.com/pealhq/peal/bus/embedded"
@@ -144,5 +145,35 @@ func TestStoreIsBoundedByTheDisk(t *testing.T) {
 	}
 	if n := start(t, embedded.Config{Store: 12345678}).Store(); n != 12345678 {
 		t.Errorf("%d bytes of store, want what was configured", n)
+	}
+}
+
+// What no other start would cure is no reason for one: a directory that somebody
+// left among the streams stopped all publishing.
+func TestForeignDirectoryAmongTheStreams(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, embedded.Config{Dir: dir})
+	nc, err := nats.Connect("", nats.InProcessServer(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "jetstream", "jetstream", "$G", "streams", "left"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(4 * embedded.WatchEvery); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if err := s.Writable(); err != nil {
+			t.Fatal(err)
+		}
+		if !nc.IsConnected() {
+			t.Fatal("the server was started again")
+		}
 	}
 }
