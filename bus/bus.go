@@ -113,15 +113,15 @@ type Bus struct {
 
 	partitions []*partition // index: partition number
 	shards     []*shard
-	reader     *reader
-	gate       *gate
 
-	closing chan struct{}  // closed when Close begins
-	closed  chan struct{}  // closed when NATS will not come back; failure is set by then
-	failure error          // why
-	once    sync.Once      // runs Close
-	ending  sync.Once      // sets failure and closes closed
-	done    sync.WaitGroup // of every goroutine that the bus has started
+	life    context.Context // ends when Close begins: of what the bus asks for itself
+	end     context.CancelFunc
+	closing <-chan struct{} // life's
+	closed  chan struct{}   // closed when NATS will not come back; failure is set by then
+	failure error           // why
+	once    sync.Once       // runs Close
+	ending  sync.Once       // sets failure and closes closed
+	done    sync.WaitGroup  // of every goroutine that the bus has started
 
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
@@ -133,12 +133,12 @@ type Bus struct {
 // then ready. Close ends it.
 func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	b := &Bus{
-		cfg:     cfg.withDefaults(),
-		closing: make(chan struct{}),
-		closed:  make(chan struct{}),
+		cfg:    cfg.withDefaults(),
+		closed: make(chan struct{}),
 	}
+	b.life, b.end = context.WithCancel(context.Background())
+	b.closing = b.life.Done()
 	b.log = b.cfg.Logger
-	b.gate = newGate(b.cfg.Timeout)
 	b.health = newHealth(b.log)
 	if err := b.open(ctx); err != nil {
 		b.Close()
@@ -194,7 +194,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 // It may be called more than once.
 func (b *Bus) Close() {
 	b.once.Do(func() {
-		close(b.closing)
+		b.end()
 		for _, p := range b.partitions {
 			p.publisher.close()
 		}
@@ -227,9 +227,22 @@ func (b *Bus) Connected() bool {
 	return b.live.IsConnected() && b.read.IsConnected() && b.write.IsConnected()
 }
 
-// Away returns for how long NATS, or the leader of an inbox stream, has not
-// answered; 0 if all of them do. It notices a silence within 30 s.
-func (b *Bus) Away() time.Duration { return b.health.away() }
+// Away returns for how long NATS has been away: a connection is lost, or the
+// leader of no inbox stream answers. 0 if it is there. A single stream without a
+// leader is logged, and is no reason to go elsewhere. A silence is noticed
+// within 30 s.
+func (b *Bus) Away() time.Duration {
+	connections := []string{whatConnection("live"), whatConnection("read"), whatConnection("write")}
+	var streams []string
+	for _, p := range b.partitions {
+		streams = append(streams, whatStream(p.stream))
+	}
+	return max(b.health.anyAway(connections), b.health.allAway(streams))
+}
+
+// What the health knows of.
+func whatConnection(purpose string) string { return "connection " + purpose }
+func whatStream(name string) string        { return "stream " + name }
 
 // Region returns the region this bus serves.
 func (b *Bus) Region() Region { return b.cfg.Region }
@@ -285,12 +298,12 @@ func (b *Bus) disconnected(purpose string, err error) {
 		b.missed.Store(true)
 	}
 	if !b.isClosing() {
-		b.health.lose("connection "+purpose, err)
+		b.health.lose(whatConnection(purpose), err)
 	}
 }
 
 func (b *Bus) reconnected(purpose string) {
-	b.health.find("connection " + purpose)
+	b.health.find(whatConnection(purpose))
 	if !b.opened.Load() {
 		return
 	}

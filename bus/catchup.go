@@ -49,13 +49,14 @@ type held struct {
 // behind then, the tail check tells, which follows in any case. As long as the
 // leader does not answer nobody could read, and it is tried again.
 func (p *partition) catchUp() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*p.bus.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(p.bus.life, 2*p.bus.cfg.Timeout)
 	defer cancel()
 	f, err := p.ask(ctx)
 	if err != nil {
-		time.AfterFunc(catchUpPause+rand.N(catchUpPause/2), func() { p.bus.reader.ask(p.catchUp) })
+		time.AfterFunc(catchUpPause+rand.N(catchUpPause/2), func() { p.reader.ask(p.catchUp) })
 		return
 	}
+	p.catchingUp.Store(false) // what is missed from now on is for the next
 	defer p.checkAll()
 	crossed := max(catchUpLeast, catchUpPerInbox*uint64(p.bus.stats.Followed.Load())/uint64(len(p.bus.partitions)))
 	feeds, after := p.hold(f.epoch, f.last-min(f.last, crossed))

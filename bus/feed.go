@@ -199,7 +199,7 @@ func (f *Feed) read() {
 	round, target := f.round, f.target
 	after := origin{f.last, f.clear}
 	fill := f.tries >= triesBeforeLeader && after.Seq < target
-	f.shard.bus.reader.ask(func() {
+	f.part.reader.ask(func() {
 		r, err := f.part.reread(f.subject, after, target, fill)
 		f.shard.post(func() {
 			if f.round != round || f.phase != reading || f.closed.Load() {

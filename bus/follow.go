@@ -68,22 +68,22 @@ type Feed struct {
 // core subscription for each inbox that this process follows, and nothing for
 // further followers of the same.
 //
-// When many come at once, each waits its turn as long as others get theirs. The
-// error is a peal.ErrUnavailable, after Config.Timeout where JetStream does not
-// answer, or ctx's.
+// When many come at once, each waits its turn as long as others of the stream
+// get theirs, half a minute at most. The error is a peal.ErrUnavailable, after
+// Config.Timeout where JetStream does not answer, or ctx's.
 func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink) (_ *Feed, err error) {
 	if !b.Connected() {
 		return nil, unavailable("follow inbox", nats.ErrDisconnected)
 	}
-	deadline, err := b.gate.enter(ctx)
+	part, pl := b.partition(in)
+	deadline, err := part.gate.enter(ctx)
 	if err != nil {
 		return nil, unavailable("follow inbox", err)
 	}
-	defer func() { b.gate.leave(err == nil) }()
+	defer func() { part.gate.leave(err == nil) }()
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 
-	part, pl := b.partition(in)
 	f := &Feed{
 		part:    part,
 		subject: pl.subject("inbox", b.cfg.Region),

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// gate lets in followers that are starting, so many at once. The rest waits its
-// turn: after a restart everybody comes back together, and who would be refused
-// then would only come again.
+// gate lets in followers of a stream that are starting, so many at once. The
+// rest waits its turn: after a restart everybody comes back together, and who
+// would be refused then would only come again.
 type gate struct {
 	timeout time.Duration // for JetStream to answer
 	inside  chan struct{} // a token for each follower that is starting
@@ -17,8 +17,8 @@ type gate struct {
 }
 
 const (
-	// maxInside is how many followers may be starting at once.
-	maxInside = 64
+	// maxInside is how many followers of one stream may be starting at once.
+	maxInside = 32
 
 	// maxWait is how long one waits at most, when others get their turn.
 	maxWait = 30 * time.Second

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 )
@@ -41,14 +42,29 @@ func (h *health) find(what string) {
 	}
 }
 
-// away is for how long that has been lost which has been so longest; 0 if
-// nothing is.
-func (h *health) away() time.Duration {
+// anyAway is for how long one of some things has been lost, the longest of them.
+func (h *health) anyAway(things []string) (longest time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var longest time.Duration
-	for _, since := range h.lost {
-		longest = max(longest, time.Since(since))
+	for _, what := range things {
+		if since, lost := h.lost[what]; lost {
+			longest = max(longest, time.Since(since))
+		}
 	}
 	return longest
+}
+
+// allAway is for how long some things have all been lost.
+func (h *health) allAway(things []string) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	shortest := time.Duration(math.MaxInt64)
+	for _, what := range things {
+		since, lost := h.lost[what]
+		if !lost {
+			return 0
+		}
+		shortest = min(shortest, time.Since(since))
+	}
+	return shortest
 }

@@ -18,11 +18,14 @@ type partition struct {
 	number    int
 	stream    string
 	publisher *publisher
+	reader    *reader
+	gate      *gate
 
 	wake chan struct{} // capacity 1: the facts are to be read
 	seen atomic.Uint64 // the highest sequence that a feed of this process has met
 
-	look atomic.Bool // the read-state stream is to be looked at too, with the next inquiry
+	look       atomic.Bool // the read-state stream is to be looked at too, with the next inquiry
+	catchingUp atomic.Bool // a catch-up is under way or about to be tried again
 
 	// Owned by run.
 	gone    time.Time // since when the stream is not there; zero while it is
@@ -53,6 +56,8 @@ var errClosed = errors.New("the bus is closed")
 func newPartition(b *Bus, number int) *partition {
 	p := &partition{bus: b, number: number, stream: inboxStream(b.cfg.Region, number), wake: make(chan struct{}, 1)}
 	p.publisher = newPublisher(b, p.stream)
+	p.reader = newReader(b)
+	p.gate = newGate(b.cfg.Timeout)
 	return p
 }
 
@@ -83,9 +88,10 @@ func (p *partition) stateEpoch() Epoch {
 	return p.state
 }
 
-// start keeps the facts fresh, and publishes, until the bus closes.
+// start keeps the facts fresh, reads and publishes until the bus closes.
 func (p *partition) start() {
 	p.bus.done.Go(p.run)
+	p.reader.start()
 	p.bus.done.Go(p.publisher.run)
 }
 
@@ -139,7 +145,7 @@ const (
 func (p *partition) run() {
 	t := time.NewTicker(refreshInterval)
 	defer t.Stop()
-	what := "stream " + p.stream
+	what := whatStream(p.stream)
 	var looked time.Time
 	for {
 		select {
@@ -154,7 +160,7 @@ func (p *partition) run() {
 		}
 		renewed, err := p.inquire()
 		if look := p.look.Swap(false); err == nil && (look || renewed) {
-			err = p.readState(context.Background())
+			err = p.readState(p.bus.life)
 		}
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			err = p.missing(err)
@@ -183,7 +189,7 @@ func (p *partition) missing(err error) error {
 		return err
 	}
 	p.bus.log.Warn("streams are gone and created again", "stream", p.stream)
-	if refused := p.bus.restore(context.Background()); refused != nil {
+	if refused := p.bus.restore(p.bus.life); refused != nil {
 		return refused
 	}
 	p.refresh()
@@ -200,7 +206,7 @@ func (p *partition) inquire() (renewed bool, err error) {
 
 	// Before the question: what is stored meanwhile may be newer than the answer.
 	seen := p.seen.Load()
-	f, _, err := p.info(context.Background(), p.stream, "")
+	f, _, err := p.info(p.bus.life, p.stream, "")
 	if err == nil {
 		p.mu.Lock()
 		before := p.facts

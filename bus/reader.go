@@ -5,26 +5,27 @@ import (
 	"sync"
 )
 
-// readers is how many reads for feeds are under way at once. The server
-// answers the reads of one connection one after the other, so more would only
-// wait there.
+// readers is how many reads of a stream for its feeds are under way at once.
+// The server answers the reads of one connection one after the other, so more
+// would only wait there.
 const readers = 4
 
-// reader reads for the feeds, which never wait.
+// reader reads a stream for the feeds, which never wait. Each stream has its
+// own: one that does not answer delays no other.
 type reader struct {
 	bus  *Bus
 	wake chan struct{} // capacity 1: jobs is not empty
 
 	mu   sync.Mutex // protects jobs
-	jobs []func()   // at most one for each feed, and the tail checks
+	jobs []func()   // reads for feeds, also such as were overtaken, tail checks, a catch-up
 }
 
-func newReader(b *Bus) *reader {
-	r := &reader{bus: b, wake: make(chan struct{}, 1)}
+func newReader(b *Bus) *reader { return &reader{bus: b, wake: make(chan struct{}, 1)} }
+
+func (r *reader) start() {
 	for range readers {
-		b.done.Go(r.run)
+		r.bus.done.Go(r.run)
 	}
-	return r
 }
 
 // ask has a job done by one of the readers, in its turn. It never blocks.
@@ -74,7 +75,7 @@ func (r *reader) next() func() {
 
 // reread reads on for a feed, with a deadline of its own.
 func (p *partition) reread(subject string, after origin, target uint64, fill bool) (replay, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), p.bus.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(p.bus.life, p.bus.cfg.Timeout)
 	defer cancel()
 	if fill {
 		return p.fill(ctx, subject, after, target)

@@ -53,7 +53,6 @@ type hub struct {
 var seed = maphash.MakeSeed()
 
 func (b *Bus) startFeeds() {
-	b.reader = newReader(b)
 	for range max(4, 2*runtime.GOMAXPROCS(0)) {
 		s := &shard{
 			bus:     b,
@@ -90,7 +89,9 @@ func (b *Bus) renewed(p *partition, f facts) {
 func (b *Bus) catchUp() {
 	for _, p := range b.partitions {
 		p.look.Store(true)
-		b.reader.ask(p.catchUp)
+		if p.catchingUp.CompareAndSwap(false, true) {
+			p.reader.ask(p.catchUp)
+		}
 	}
 }
 
@@ -266,6 +267,8 @@ func (s *shard) renewed(p *partition, f facts) {
 				feed.target = 0 // where it begins shows when it does
 			case at.Epoch != f.epoch || at.Seq > f.last:
 				feed.renew()
+			default:
+				feed.clear = min(feed.clear, f.last)
 			}
 		}
 	}
@@ -346,8 +349,8 @@ func (s *shard) check(hubs []*hub) {
 
 func (s *shard) checkTails(p *partition, hubs []*hub) {
 	epoch := s.epochs[p.number]
-	s.bus.reader.ask(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), s.bus.cfg.Timeout)
+	p.reader.ask(func() {
+		ctx, cancel := context.WithTimeout(s.bus.life, s.bus.cfg.Timeout)
 		defer cancel()
 		subjects := make([]string, len(hubs))
 		for i, h := range hubs {
