@@ -98,6 +98,8 @@ type Node struct {
 	directory *auth.Directory
 	bus       *bus.Bus
 
+	bodies, strangers room // of unfinished bodies
+
 	limiter   *limiter
 	users     *throttle[peal.Inbox]   // of connects
 	addresses *throttle[netip.Prefix] // of connects
@@ -128,6 +130,7 @@ func New(cfg Config, v *auth.Verifier, d *auth.Directory, b *bus.Bus) *Node {
 		conns:     make(map[*conn]struct{}),
 	}
 	n.log = n.cfg.Logger
+	n.bodies.most, n.strangers.most = maxBodies, maxStrangers
 	n.limiter = newLimiter(n.cfg.MaxPerUser)
 	n.users = newThrottle[peal.Inbox]("user", n.cfg.ConnectsPerUser, userBurst)
 	n.addresses = newThrottle[netip.Prefix]("address", n.cfg.ConnectsPerAddress, addressBurst)

@@ -249,6 +249,6 @@ func TestOpenAPIExamplesAreValid(t *testing.T) {
 func decodePublication(body string) (p publication, err error) {
 	r := httptest.NewRequest("POST", Base+"/ticket/notification", strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
-	err = (&request{Request: r}).body(httptest.NewRecorder(), &p)
+	err = (&request{Request: r}).body(httptest.NewRecorder(), &p, &room{most: maxBody})
 	return p, err
 }

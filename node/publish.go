@@ -3,10 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,13 +15,7 @@ import (
 	"github.com/pealhq/peal/auth"
 )
 
-const (
-	maxBody       = 1 << 20 // bytes
-	maxRecipients = 1000
-
-	// bodyTimeout bounds the reading of a body: a mebibyte at 100 kB/s.
-	bodyTimeout = 10 * time.Second
-)
+const maxRecipients = 1000
 
 // publication is the body of POST …/ticket/notification.
 type publication struct {
@@ -64,16 +55,22 @@ func (n *Node) publish(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	// Who is calling is told after what is wrong with the body, but found out
+	// before it is read: a stranger's gets little room.
+	caller, refused := n.authenticate(r, auth.Publish)
+	room := &n.bodies
+	if refused != nil {
+		room = &n.strangers
+	}
 	var p publication
-	if err := r.body(w, &p); err != nil {
+	if err := r.body(w, &p, room); err != nil {
 		return err
 	}
 	if err := p.validate(n.cfg.ActionHosts); err != nil {
 		return err
 	}
-	caller, err := n.authenticate(r, auth.Publish)
-	if err != nil {
-		return err
+	if refused != nil {
+		return refused
 	}
 	to, err := p.inboxes(n.directory, caller.Inbox.Tenant)
 	if err != nil {
@@ -171,91 +168,4 @@ func (r *request) idempotencyKey() (string, error) {
 		return "", peal.Invalid("Idempotency-Key", "must be given once, as 1 to 128 printable ASCII characters")
 	}
 	return v[0], nil
-}
-
-// body reads a JSON body into v, strictly: a name that is unknown, repeated or
-// spelled in another case is an error, and so is a string that is not UTF-8.
-func (r *request) body(w http.ResponseWriter, v any) error {
-	kind, ok := r.only("Content-Type")
-	if !ok {
-		return errMediaType
-	}
-	media, params, err := mime.ParseMediaType(kind)
-	if err != nil || media != "application/json" || len(r.Header["Content-Encoding"]) > 0 {
-		return errMediaType
-	}
-	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return errMediaType
-	}
-	if r.ContentLength > maxBody {
-		return errTooLarge
-	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return errTooLarge
-	}
-	if err != nil {
-		return peal.Invalid("body", "did not arrive whole")
-	}
-	r.read = true
-	// From here on the end of reading is how net/http notices that the client
-	// has gone.
-	http.NewResponseController(w).SetReadDeadline(time.Time{})
-	return malformed(json.Unmarshal(data, v, json.RejectUnknownMembers(true)))
-}
-
-// malformed says what is wrong with a JSON body in words for its sender,
-// without quoting it.
-func malformed(err error) error {
-	if err == nil {
-		return nil
-	}
-	var semantic *json.SemanticError
-	var syntactic *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntactic):
-		return peal.Invalid(fieldOf(syntactic.JSONPointer), "must not be repeated")
-	case errors.As(err, &syntactic):
-		return peal.Invalid(fieldOf(syntactic.JSONPointer), fmt.Sprintf("is not valid JSON at byte %d", syntactic.ByteOffset))
-	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &semantic):
-		return peal.Invalid(fieldOf(semantic.JSONPointer), "is not a known field")
-	case errors.As(err, &semantic):
-		var invalid *peal.InvalidError
-		if errors.As(err, &invalid) {
-			return peal.Invalid(fieldOf(semantic.JSONPointer), invalid.Reason)
-		}
-		return peal.Invalid(fieldOf(semantic.JSONPointer), "has the wrong type")
-	}
-	return peal.Invalid("body", "is not valid JSON")
-}
-
-// maxField bounds what is quoted of a field's name in an error.
-const maxField = 128
-
-// fieldOf names a place in a JSON body as its sender would.
-func fieldOf(p jsontext.Pointer) string {
-	var b strings.Builder
-	for token := range p.Tokens() {
-		if _, err := strconv.Atoi(token); err == nil {
-			b.WriteString("[" + token + "]")
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteByte('.')
-		}
-		b.WriteString(token)
-	}
-	if b.Len() == 0 || b.Len() > maxField {
-		return "body"
-	}
-	return b.String()
-}
-
-func answerJSON(w http.ResponseWriter, status int, v any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	w.Write(append(encode(v), '\n'))
-	return nil
 }

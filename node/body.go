@@ -1,0 +1,149 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/pealhq/peal"
+)
+
+const (
+	maxBody = 1 << 20 // bytes
+
+	// bodyTimeout bounds the reading of a body: a mebibyte at 100 kB/s.
+	bodyTimeout = 10 * time.Second
+
+	// What of bodies may be in memory at once, in bytes: of callers who may
+	// publish, and of all others, who would only hear in the end that they may
+	// not. Growing buffers take about three times as much.
+	maxBodies    = 128 << 20
+	maxStrangers = 8 << 20
+)
+
+// room bounds what of unfinished bodies is in memory.
+type room struct {
+	most int64
+	held atomic.Int64
+}
+
+var errNoRoom = fmt.Errorf("too many bodies are being read: %w", peal.ErrUnavailable)
+
+// roomed reads a body within a room, which is left again with leave.
+type roomed struct {
+	io.Reader
+	room *room
+	held int64
+}
+
+func (r *roomed) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.held += int64(n)
+	if r.room.held.Add(int64(n)) > r.room.most {
+		return n, errNoRoom
+	}
+	return n, err
+}
+
+func (r *roomed) leave() { r.room.held.Add(-r.held) }
+
+// body reads a JSON body into v, strictly: a name that is unknown, repeated or
+// spelled in another case is an error, and so is a string that is not UTF-8.
+func (r *request) body(w http.ResponseWriter, v any, room *room) error {
+	kind, ok := r.only("Content-Type")
+	if !ok {
+		return errMediaType
+	}
+	media, params, err := mime.ParseMediaType(kind)
+	if err != nil || media != "application/json" || len(r.Header["Content-Encoding"]) > 0 {
+		return errMediaType
+	}
+	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return errMediaType
+	}
+	if r.ContentLength > maxBody {
+		return errTooLarge
+	}
+	in := &roomed{Reader: http.MaxBytesReader(w, r.Body, maxBody), room: room}
+	defer in.leave()
+	data, err := io.ReadAll(in)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return errTooLarge
+	}
+	if errors.Is(err, errNoRoom) {
+		return err
+	}
+	if err != nil {
+		return peal.Invalid("body", "did not arrive whole")
+	}
+	r.read = true
+	// From here on the end of reading is how net/http notices that the client
+	// has gone.
+	http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return malformed(json.Unmarshal(data, v, json.RejectUnknownMembers(true)))
+}
+
+// malformed says what is wrong with a JSON body in words for its sender,
+// without quoting it.
+func malformed(err error) error {
+	if err == nil {
+		return nil
+	}
+	var semantic *json.SemanticError
+	var syntactic *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntactic):
+		return peal.Invalid(fieldOf(syntactic.JSONPointer), "must not be repeated")
+	case errors.As(err, &syntactic):
+		return peal.Invalid(fieldOf(syntactic.JSONPointer), fmt.Sprintf("is not valid JSON at byte %d", syntactic.ByteOffset))
+	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &semantic):
+		return peal.Invalid(fieldOf(semantic.JSONPointer), "is not a known field")
+	case errors.As(err, &semantic):
+		var invalid *peal.InvalidError
+		if errors.As(err, &invalid) {
+			return peal.Invalid(fieldOf(semantic.JSONPointer), invalid.Reason)
+		}
+		return peal.Invalid(fieldOf(semantic.JSONPointer), "has the wrong type")
+	}
+	return peal.Invalid("body", "is not valid JSON")
+}
+
+// maxField bounds what is quoted of a field's name in an error.
+const maxField = 128
+
+// fieldOf names a place in a JSON body as its sender would.
+func fieldOf(p jsontext.Pointer) string {
+	var b strings.Builder
+	for token := range p.Tokens() {
+		if _, err := strconv.Atoi(token); err == nil {
+			b.WriteString("[" + token + "]")
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte('.')
+		}
+		b.WriteString(token)
+	}
+	if b.Len() == 0 || b.Len() > maxField {
+		return "body"
+	}
+	return b.String()
+}
+
+func answerJSON(w http.ResponseWriter, status int, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(append(encode(v), '\n'))
+	return nil
+}
