@@ -345,6 +345,9 @@ func (c *call) tellBench(f *benchFlags, r *bench.Report) error {
 	if n := r.Faults(); n > 0 {
 		return fmt.Errorf("%d events were lost, duplicated, out of order or misdirected: see the report", n)
 	}
+	if n := r.Unconfirmed(); n > 0 && !r.Interrupted {
+		return fmt.Errorf("%d posts were never confirmed: is the service still running?", n)
+	}
 	return nil
 }
 

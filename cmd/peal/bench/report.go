@@ -149,4 +149,12 @@ func (r *Report) Faults() int64 {
 	return n
 }
 
+// Unconfirmed counts the posts, over all runs, that were never acknowledged.
+func (r *Report) Unconfirmed() (n int) {
+	for _, o := range r.Runs {
+		n += o.Unconfirmed
+	}
+	return n
+}
+
 func seconds(d time.Duration) float64 { return math.Round(d.Seconds()*1000) / 1000 }
