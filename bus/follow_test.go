@@ -588,3 +588,17 @@ func TestMessageThatFillsARead(t *testing.T) {
 		t.Fatalf("got %v, want n2", got)
 	}
 }
+
+// A cursor that names another's message is theirs, also where the inbox of who
+// brings it is empty.
+func TestFollowKnowsAForeignCursorOfAnEmptyInbox(t *testing.T) {
+	b := open(t, nil)
+	jane, joe := inbox("jane"), inbox("joe")
+	joes := follow(t, b, joe, bus.Cursor{})
+	publish(t, b, "for joe", joe)
+	joes.wait(1)
+	s := follow(t, b, jane, joes.cursor(0))
+	if got := s.wait(1); got[0] != "gap UNKNOWN_CURSOR" {
+		t.Fatalf("got %v, want a gap", got)
+	}
+}

@@ -194,6 +194,7 @@ func (p *partition) getFromLeader(ctx context.Context, get leaderGet) (*stored, 
 	var answer struct {
 		Error   *jetstream.APIError `json:"error"`
 		Message struct {
+			Subject  string `json:"subject"`
 			Sequence uint64 `json:"seq"`
 			Data     []byte `json:"data"`
 		} `json:"message"`
@@ -207,7 +208,7 @@ func (p *partition) getFromLeader(ctx context.Context, get leaderGet) (*stored, 
 		}
 		return nil, unavailable(doing, answer.Error)
 	}
-	return &stored{seq: answer.Message.Sequence, data: answer.Message.Data}, nil
+	return &stored{answer.Message.Subject, answer.Message.Sequence, answer.Message.Data}, nil
 }
 
 // fill reads the place of a hole from the leader: a message up to target is
@@ -278,10 +279,17 @@ func (p *partition) end(ctx context.Context, subject string) (Cursor, error) {
 	return f.end(), nil
 }
 
-// foreign reports whether a cursor, that names no message of an inbox, was
-// given out for another: the inbox holds older ones, so it was not empty then.
-// Only the leader can tell, for a replica may not have the message yet.
+// foreign reports whether a cursor, for which no message of an inbox was found,
+// was given out for another: it names another's message, or the inbox holds
+// older ones, so it was not empty then. Only the leader can tell, for a replica
+// may not have the message yet.
 func (p *partition) foreign(ctx context.Context, subject string, c Cursor) (bool, error) {
+	if !c.Elsewhere && c.Seq > 0 {
+		m, err := p.getFromLeader(ctx, leaderGet{Seq: c.Seq})
+		if err != nil || m != nil {
+			return m != nil && m.subject != subject, err
+		}
+	}
 	first, err := p.fetchFromLeader(ctx, subject, Cursor{Epoch: c.Epoch, Seq: 0})
 	if err != nil || first == nil || first.Cursor.Seq > c.Seq {
 		return false, err
