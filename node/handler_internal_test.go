@@ -19,6 +19,9 @@ import (
 	"github.com/pealhq/peal/sse"
 )
 
+// soon is how long a test waits for what must come.
+const soon = 20 * time.Second
+
 // moody is a peer that keeps each write waiting as it likes.
 type moody struct {
 	http.ResponseWriter
@@ -63,7 +66,7 @@ func (m *moody) want(t *testing.T, want []string) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(time.Minute)
+	late := time.After(soon)
 	for len(m.events()) < len(want) {
 		select {
 		case <-tick.C:
@@ -184,21 +187,110 @@ func (h *handler) at() bus.Cursor {
 }
 
 // stalledWith waits for a stall and returns how many frames wait then.
-func (h *handler) stalledWith(t *testing.T) int {
+func (h *handler) stalledWith(t *testing.T) (waits int) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
+	h.until(t, "the write counts as stalled", func() bool { waits = len(h.pending); return h.stalled && !h.returning })
+	return waits
+}
+
+// until waits for a state of the handler.
+func (h *handler) until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for late := time.After(time.Minute); ; {
-		h.mu.Lock()
-		stalled, waits := h.stalled && !h.returning, len(h.pending)
-		h.mu.Unlock()
-		if stalled {
-			return waits
-		}
+	is := func() bool { h.mu.Lock(); defer h.mu.Unlock(); return ok() }
+	for late := time.After(soon); !is(); {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatal("the write does not count as stalled")
+			t.Fatalf("not within %v: %s", soon, what)
 		}
 	}
+}
+
+// stall has the write under way count as stalled.
+func (h *handler) stall() {
+	h.mu.Lock()
+	h.began = h.began.Add(-h.grace)
+	h.mu.Unlock()
+	h.look()
+}
+
+// stuck returns jane's connection at a write that does not return before
+// release: it writes n1, and nothing waits.
+func stuck(t *testing.T, n *Node) (h *handler, m *moody, release func()) {
+	t.Helper()
+	turns := make(chan struct{})
+	release = sync.OnceFunc(func() { close(turns) })
+	m = &moody{ResponseWriter: httptest.NewRecorder(), mood: func() { <-turns }}
+	h = attend(t, n, bus.Cursor{}, m, time.Minute)
+	t.Cleanup(release)
+	turns <- struct{}{}
+	m.want(t, []string{"connected"})
+	h.until(t, "nothing is written", func() bool { return h.began.IsZero() })
+	tell(t, n.bus, "n1")
+	h.until(t, "n1 is written", func() bool { return !h.began.IsZero() })
+	return h, m, release
+}
+
+// What waits behind a write that stalls is offered once more, and the frame that
+// the write is about is not.
+func TestStallSendsBackWhatWaits(t *testing.T) {
+	n := New(Config{}, nil, nil, bustest.New(t, nil))
+	h, m, release := stuck(t, n)
+	tell(t, n.bus, "n2")
+	tell(t, n.bus, "n3")
+	h.until(t, "n2 and n3 wait", func() bool { return len(h.pending) == 2 })
+	h.stall()
+	if waits := h.stalledWith(t); waits != 0 {
+		t.Errorf("%d frames wait for a peer that takes nothing", waits)
+	}
+	release()
+	m.want(t, []string{"connected", "n1", "n2", "n3"})
+}
+
+// What the feed still offers on its way back, when the write has returned by
+// then, is not taken before what was dropped.
+func TestNothingOvertakesWhatWasSentBack(t *testing.T) {
+	n := New(Config{}, nil, nil, bustest.New(t, nil))
+	// Before jane's connection in the loop of the feeds, which it keeps at n3.
+	held := &holdsAt{seq: 3, reached: make(chan struct{}), pass: make(chan struct{})}
+	feed, err := n.bus.Follow(t.Context(), janes, bus.Cursor{}, held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer feed.Close()
+	feed.Resume()
+	h, m, release := stuck(t, n)
+	pass := sync.OnceFunc(func() { close(held.pass) })
+	defer pass()
+	tell(t, n.bus, "n2")
+	h.until(t, "n2 waits", func() bool { return len(h.pending) == 1 })
+	tell(t, n.bus, "n3")
+	select {
+	case <-held.reached:
+	case <-time.After(soon):
+		t.Fatal("the feeds are not kept at n3")
+	}
+	h.stall()
+	release()
+	h.until(t, "the write has returned", func() bool { return h.began.IsZero() })
+	pass()
+	m.want(t, []string{"connected", "n1", "n2", "n3"})
+}
+
+// holdsAt is a sink that keeps its feed, and those after it, at one message.
+type holdsAt struct {
+	seq           uint64
+	reached, pass chan struct{}
+}
+
+func (h *holdsAt) Gap(bus.Gap) bool { return true }
+
+func (h *holdsAt) Deliver(m *bus.Message) bool {
+	if m.Cursor.Seq == h.seq {
+		close(h.reached)
+		<-h.pass
+	}
+	return true
 }
