@@ -78,7 +78,7 @@ func TestThrottleForgets(t *testing.T) {
 	if n := len(th.now) + len(th.old); n > 2*maxThrottled {
 		t.Errorf("%d are remembered", n)
 	}
-	for at := range 9 { // through a change of generations
+	for at := range 15 { // through a change of generations
 		if now = now.Add(time.Second); th.take(-1, now) != nil || th.take(-1, now) == nil {
 			t.Errorf("%d s later: more or less than one a second", at+1)
 		}
