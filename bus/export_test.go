@@ -13,8 +13,9 @@ import (
 // What the tests, which are in package bus_test, must see of the inside.
 
 const (
-	MaxAside  = maxAside
-	MaxQueued = maxQueued
+	MaxAside        = maxAside
+	MaxQueued       = maxQueued
+	RefreshInterval = refreshInterval
 )
 
 var (
@@ -110,6 +111,14 @@ func (b *Bus) Hear(in peal.Inbox) {
 		}
 	})
 	b.live.Flush()
+}
+
+// Heard returns when the loop of an inbox has handled what was sent to b before.
+func (b *Bus) Heard(in peal.Inbox) {
+	b.live.Flush()
+	for waits := true; waits; {
+		b.within(in, func(s *shard, _ *hub) { waits = len(s.live) > 0 })
+	}
 }
 
 // Tick lets a second pass for the tail checks of the loop of an inbox.
