@@ -119,19 +119,26 @@ func TestCatchUpBeginsWhereTheFirstStands(t *testing.T) {
 }
 
 // A read of the stream proves nothing for an inbox of which it holds as many as
-// are kept: older ones may have gone.
+// are kept: older ones may have gone. That is all that tells where the feed stands
+// on no message of the inbox, or else its own would be missed.
 func TestCatchUpDeclaresWhatTheBoundDropped(t *testing.T) {
 	t.Parallel()
 	c := newCutOff(t, 3, func(c *bus.Config) { c.PerInbox, c.TailCheck = 5, -1 })
+	empty := inbox("empty so far")
+	fresh := follow(t, c.here, empty, bus.Cursor{})
+	settle(t, c.here, empty)
 	c.while(t, func() {
 		for n := 2; n <= 11; n++ {
-			publish(t, c.there, fmt.Sprintf("n%d", n), c.inboxes[0])
+			publish(t, c.there, fmt.Sprintf("n%d", n), c.inboxes[0], empty)
 		}
 		publish(t, c.there, "n2", c.inboxes[1])
 	}, func() {
 		want := append([]string{"n1", "gap HISTORY_TRUNCATED"}, ids(7, 11)...)
 		if diff := cmp.Diff(want, c.sinks[0].wait(len(want))); diff != "" {
 			t.Fatalf("the inbox over its bound (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(want[1:], fresh.wait(len(want)-1)); diff != "" {
+			t.Fatalf("one that was empty (-want +got):\n%s", diff)
 		}
 		if diff := cmp.Diff(ids(1, 2), c.sinks[1].wait(2)); diff != "" {
 			t.Fatalf("another inbox (-want +got):\n%s", diff)

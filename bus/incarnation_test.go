@@ -279,6 +279,7 @@ func TestMessagesOfAnotherIncarnationAreNotHeard(t *testing.T) {
 			b.Heard(jane)
 			b.Refresh()
 			s.wait(len(tt.want) - 1)
+			settle(t, b, jane)
 			publish(t, b, "n2", jane)
 			if diff := cmp.Diff(tt.want, s.wait(len(tt.want))); diff != "" {
 				t.Fatalf("(-want +got):\n%s", diff)
