@@ -293,13 +293,12 @@ func TestMessagesOfAnotherIncarnationAreNotHeard(t *testing.T) {
 func TestCursorThatNamesAMessageOfAnotherIncarnation(t *testing.T) {
 	b := open(t, func(c *bus.Config) { c.TailCheck = -1 })
 	jane := inbox("jane")
-	first := follow(t, b, jane, bus.Cursor{})
 	publish(t, b, "n1", jane)
-	first.wait(1)
-	first.feed.Close()
+	first := follow(t, b, jane, bus.Cursor{}).feed // b knows that n1 is the last
+	first.Close()
 	recreate(t, b, jane) // b does not know yet
 	publishAll(t, b, jane, 2, 3)
-	s := follow(t, b, jane, first.cursor(0))
+	s := follow(t, b, jane, first.Start().Cursor)
 	if start := s.feed.Start(); start.Recovered || !start.Gap {
 		t.Fatalf("start %+v, want a gap", start)
 	}
