@@ -132,7 +132,8 @@ func TestNewSubscriptionIsCheckedSoon(t *testing.T) {
 
 // More than a feed keeps aside while it reads is dropped and read again.
 func TestOverflowWhileReadingLosesNothing(t *testing.T) {
-	b, h := openHolding(t, readConn, nil)
+	// If it fails, the read that is held back is still waited for.
+	b, h := openHolding(t, readConn, func(c *bus.Config) { c.Timeout = 5 * time.Second })
 	jane := inbox("jane")
 	s := follow(t, b, jane, bus.Cursor{})
 	publishAll(t, b, jane, 1, 2)
