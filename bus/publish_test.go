@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/bustest"
@@ -87,27 +85,6 @@ func TestSameIDForOthersIsNoDuplicate(t *testing.T) {
 	for _, in := range all {
 		if got := publish(t, b, "n1", in); got.Stored != 1 {
 			t.Errorf("%+v: %+v, want stored", in, got)
-		}
-	}
-}
-
-// What the server refuses is an error, for one as for a batch.
-func TestRefusalIsAnError(t *testing.T) {
-	b := open(t, nil)
-	name, _ := b.StreamOf(inbox("jane"))
-	stream, err := b.JetStream().Stream(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := stream.CachedInfo().Config
-	cfg.MaxMsgSize = 100
-	if _, err := b.JetStream().UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
-	for _, to := range []int{1, 100} {
-		p, err := b.Publish(t.Context(), inboxes(to), notification("too big for the stream"))
-		if refused, ok := errors.AsType[*jetstream.APIError](err); !ok || !errors.Is(err, peal.ErrUnavailable) {
-			t.Errorf("publish to %d: %+v and %v, want unavailable with %T", to, p, err, refused)
 		}
 	}
 }
