@@ -168,7 +168,7 @@ func (f *follower) truncated(incarnation int, at bus.Cursor, first bool) error {
 		return fmt.Errorf("cursor of a gap goes back from %v to %v", f.cursor, at)
 	case f.exact && h.kept(f.least):
 		return fmt.Errorf("untrue gap after %d, which is still stored", f.least)
-	case first && f.start.Recovered && f.before.acked == len(h.all) && f.least > 0 && !h.expired(f.least):
+	case first && f.start.Recovered && f.before.acked == len(h.all) && f.least > 0 && !h.expired(f.least) && !h.purgedSince(f.least):
 		return fmt.Errorf("gap after %d, though recovered and nothing was published since", f.least)
 	}
 	return nil

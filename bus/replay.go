@@ -58,7 +58,9 @@ func (p *partition) replay(ctx context.Context, subject string, after origin) (r
 	messages, pending, err := p.fetch(ctx, subject, after.Cursor)
 	own := err == nil && len(messages) > 0 && messages[0].Cursor == after.Cursor
 	if own && len(messages) == 1 && pending > 0 {
-		// It fills a read by itself: the rest begins after it.
+		// It fills a read by itself: the rest begins after it. Whether it was
+		// purged in between, and others with it, shows below.
+		own = false
 		messages, pending, err = p.fetch(ctx, subject, Cursor{Epoch: after.Epoch, Seq: after.Seq + 1})
 	} else if own {
 		messages = messages[1:]
