@@ -83,7 +83,7 @@ fuzz: ## fuzz every target for FUZZTIME (30s) each
 # docs/reliability.md tells what they are and how to add one.
 .PHONY: mutants
 mutants: ## plant bugs, each of which a test must see: MUTANT=name for one
-	@set -o pipefail; go test -tags mutants -count=1 -timeout 30m -parallel 2 -v \
+	@set -o pipefail; go test -tags mutants -count=1 -timeout 30m -parallel 4 -v \
 		-run '^TestMutants$$$(if $(MUTANT),/^$(MUTANT)$$)' . | grep --line-buffered -v '^==='
 
 .PHONY: lint
