@@ -99,10 +99,7 @@ func (p *partition) hold(epoch Epoch, floor uint64) (feeds []held, after uint64)
 }
 
 func (s *shard) hold(p *partition, epoch Epoch, floor uint64) (feeds []held, after uint64) {
-	for _, h := range s.hubs {
-		if h.part != p {
-			continue
-		}
+	for _, h := range s.hubsOf(p) {
 		for _, f := range h.feeds {
 			if f.phase != live || f.last.Epoch != epoch || f.proven() < floor {
 				continue

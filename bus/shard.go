@@ -176,6 +176,16 @@ func (s *shard) attach(ctx context.Context, f *Feed) error {
 	return nil
 }
 
+// hubsOf lists the hubs of a partition.
+func (s *shard) hubsOf(p *partition) (hubs []*hub) {
+	for _, h := range s.hubs {
+		if h.part == p {
+			hubs = append(hubs, h)
+		}
+	}
+	return hubs
+}
+
 // liveOf is the subject of an inbox's live messages, in the epoch that this loop
 // knows of.
 func (s *shard) liveOf(p *partition, key string) string {
@@ -248,12 +258,7 @@ func (s *shard) arrived(raw *nats.Msg) {
 // renewed has the feeds that stand in another incarnation, or beyond the end
 // of the stream, go on at the end of their inboxes.
 func (s *shard) renewed(p *partition, f facts) {
-	var hubs []*hub
-	for _, h := range s.hubs {
-		if h.part == p {
-			hubs = append(hubs, h)
-		}
-	}
+	hubs := s.hubsOf(p)
 	if f.epoch != s.epochs[p.number] {
 		s.move(p, f.epoch, hubs)
 	}
@@ -320,12 +325,7 @@ func (s *shard) tick() {
 // missed, and once more soon: until the server knows of the subscriptions
 // again, more may be.
 func (s *shard) checkAll(p *partition) {
-	var hubs []*hub
-	for _, h := range s.hubs {
-		if h.part == p {
-			hubs = append(hubs, h)
-		}
-	}
+	hubs := s.hubsOf(p)
 	s.check(hubs)
 	s.fresh = append(s.fresh, hubs...)
 }
