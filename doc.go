@@ -13,6 +13,8 @@
 //     user).
 //   - A ticket event comes in from the ticketing backend and says what happened
 //     to a ticket. A notification goes out and tells one user of it.
+//   - A revocation says whose tokens, issued before a moment, are not good any
+//     more.
 //   - A stream is a JetStream stream. An open SSE response is a connection.
 //   - A feed is an inbox as one reader sees it: what is stored after a cursor,
 //     then what arrives, without a hole or a repeat.
