@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -26,6 +27,10 @@ realms:
       roles: [https://acme.example/roles, groups]
       user: oid
     roles: {connect: "", publish: bot, admin: boss, tickets: lead}
+    types: [at+jwt]
+    requiredClaims: {azp: [web, app], https://acme.example/tid: any}
+    maxTokenLife: 12h
+    logoutAudiences: [web]
   - name: Service
     issuer: https://sso.example
     discovery: true
@@ -47,6 +52,8 @@ func parsed() auth.Config {
 				Tenants: auth.Tenants{IDs: []peal.Tenant{one, "33333333-3333-4333-8333-33333333333a"}},
 				Claims:  auth.ClaimPaths{Tenant: []string{"tid"}, Roles: []string{"https://acme.example/roles", "groups"}, User: "oid"},
 				Roles:   auth.RoleNames{Publish: "bot", Admin: "boss", Tickets: "lead"},
+				Types:   []string{"at+jwt"}, MaxTokenLife: 12 * time.Hour, LogoutAudiences: []string{"web"},
+				RequiredClaims: map[string]auth.Values{"azp": {OneOf: []string{"web", "app"}}, "https://acme.example/tid": {Any: true}},
 			},
 			{
 				Name: "Service", Issuer: "https://sso.example", Discovery: true, Audiences: []string{"peal"},
@@ -94,26 +101,31 @@ func TestParseNamesTheLineAndTheKey(t *testing.T) {
 		old, new string
 		want     string
 	}{
-		{"an unknown key", "    discovery: true", "    discover: true", `realms.yaml:18: realms[1].discover: is not a key that is known here`},
-		{"an unknown key at the top", "tenants:\n  - id", "tenant:\n  - id", `realms.yaml:23: tenant: is not a key that is known here`},
+		{"an unknown key", "    discovery: true", "    discover: true", `realms.yaml:22: realms[1].discover: is not a key that is known here`},
+		{"an unknown key at the top", "tenants:\n  - id", "tenant:\n  - id", `realms.yaml:27: tenant: is not a key that is known here`},
 		{"an unknown key further down", "user: oid", "users: oid", `realms.yaml:14: realms[0].claims.users: is not`},
-		{"a key in another case", "    issuer: https://sso", "    Issuer: https://sso", `realms.yaml:17: realms[1].Issuer: is not`},
-		{"a key twice", "    discovery: true", "    discovery: true\n    discovery: true", `realms.yaml:19: realms[1].discovery: is given twice`},
-		{"a merge key", "    discovery: true", "    <<: {discovery: true}", `realms.yaml:18: realms[1].<<: is not`},
-		{"a number as a name", "name: Service", "name: 7", `realms.yaml:16: realms[1].name: must be a string`},
-		{"nothing as a name", "name: Service", "name:", `realms.yaml:16: realms[1].name: must be a string`},
-		{"an empty name", "name: Service", `name: ""`, `realms.yaml:16: realms[1].name: must not be empty`},
+		{"a key in another case", "    issuer: https://sso", "    Issuer: https://sso", `realms.yaml:21: realms[1].Issuer: is not`},
+		{"a key twice", "    discovery: true", "    discovery: true\n    discovery: true", `realms.yaml:23: realms[1].discovery: is given twice`},
+		{"a merge key", "    discovery: true", "    <<: {discovery: true}", `realms.yaml:22: realms[1].<<: is not`},
+		{"a number as a name", "name: Service", "name: 7", `realms.yaml:20: realms[1].name: must be a string`},
+		{"nothing as a name", "name: Service", "name:", `realms.yaml:20: realms[1].name: must be a string`},
+		{"an empty name", "name: Service", `name: ""`, `realms.yaml:20: realms[1].name: must not be empty`},
 		{"an empty role", "publish: bot", `publish: ""`, `realms.yaml:15: realms[0].roles.publish: must not be empty`},
-		{"a string as a boolean", "discovery: true", `discovery: "yes"`, `realms.yaml:18: realms[1].discovery: must be true or false`},
-		{"yes as a boolean", "discovery: true", `discovery: yes`, `realms.yaml:18: realms[1].discovery: must be true or false`},
-		{"a string as a list", `audiences: ["peal"]`, `audiences: peal`, `realms.yaml:19: realms[1].audiences: must be a list`},
-		{"a list as a string", `namespace: backend`, `namespace: [backend]`, `realms.yaml:21: realms[1].namespace: must be a string`},
-		{"a string as a mapping", `    allowPrivate: true`, `    claims: sub`, `realms.yaml:22: realms[1].claims: must be a mapping`},
-		{"a word as tenants", `tenants: any`, `tenants: all`, `realms.yaml:20: realms[1].tenants: must be a list of UUIDs, or the word any`},
+		{"a string as a boolean", "discovery: true", `discovery: "yes"`, `realms.yaml:22: realms[1].discovery: must be true or false`},
+		{"yes as a boolean", "discovery: true", `discovery: yes`, `realms.yaml:22: realms[1].discovery: must be true or false`},
+		{"a string as a list", `audiences: ["peal"]`, `audiences: peal`, `realms.yaml:23: realms[1].audiences: must be a list`},
+		{"a list as a string", `namespace: backend`, `namespace: [backend]`, `realms.yaml:25: realms[1].namespace: must be a string`},
+		{"a string as a mapping", `    allowPrivate: true`, `    claims: sub`, `realms.yaml:26: realms[1].claims: must be a mapping`},
+		{"a word as tenants", `tenants: any`, `tenants: all`, `realms.yaml:24: realms[1].tenants: must be a list of UUIDs, or the word any`},
 		{"a tenant that is no UUID", `      - 11111111-1111-4111-8111-111111111111`, `      - acme`, `realms.yaml:9: realms[0].tenants[0]: must be a UUID`},
 		{"an algorithm that cannot be had", `[RS256, PS512]`, `[RS256, HS256]`, `realms.yaml:7: realms[0].algorithms[1]: must be one of`},
-		{"a rule that needs two rows", `defaultNamespace: acme`, `defaultNamespace: globex`, `realms.yaml:25: tenants[0].defaultNamespace: must be the namespace of a realm`},
-		{"a rule about something missing", "    discovery: true\n", "", `realms.yaml:16: realms[1]: must have jwks, a URL, or discovery: true`},
+		{"a rule that needs two rows", `defaultNamespace: acme`, `defaultNamespace: globex`, `realms.yaml:29: tenants[0].defaultNamespace: must be the namespace of a realm`},
+		{"a rule about something missing", "    discovery: true\n", "", `realms.yaml:20: realms[1]: must have jwks, a URL, or discovery: true`},
+		{"a required claim of a number", `azp: [web, app]`, `azp: 7`, `realms.yaml:17: realms[0].requiredClaims.azp: must be a list of strings, or the word any`},
+		{"a required claim twice", `azp: [web, app]`, `azp: any, azp: any`, `realms.yaml:17: realms[0].requiredClaims.azp: is given twice`},
+		{"a token life without a unit", `12h`, `12`, `realms.yaml:18: realms[0].maxTokenLife: must be`},
+		{"a negative token life", `12h`, `-12h`, `realms.yaml:18: realms[0].maxTokenLife: must be a time such as 720h`},
+		{"a tenant of two namespaces", "    tenants: any", "    tenants: [33333333-3333-4333-8333-33333333333a]", `realms.yaml:24: realms[1].tenants[0]: is a tenant of realms[0] too`},
 		{"not YAML", `[RS256, PS512]`, `[RS256, PS512`, `realms.yaml:8: realms file: must be YAML`},
 		{"two documents", "tenants:\n  - id", "---\ntenants:\n  - id", `realms.yaml:1: realms file: must be one YAML document`},
 	} {
@@ -167,12 +179,19 @@ func TestValidateSaysWhatIsWrong(t *testing.T) {
 		{"keys from a file", func(c *auth.Config) { c.Realms[0].JWKS = "file:///etc/keys" }, "realms[0].jwks: must be an https URL"},
 		{"keys from nowhere", func(c *auth.Config) { c.Realms[0].JWKS = "https:///keys" }, "realms[0].jwks: must be an https URL"},
 		{"keys for a password", func(c *auth.Config) { c.Realms[0].JWKS = "https://u:p@x/keys" }, "realms[0].jwks: must be a URL without user"},
-		{"keys in plain text", func(c *auth.Config) { c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://x/keys", true }, "realms[0].jwks: must be an https URL; http is for loopback"},
-		{"from a private network", func(c *auth.Config) { c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://10.0.0.1/keys", true }, "realms[0].jwks: must be an https URL; http is for loopback"},
+		{"keys in plain text", func(c *auth.Config) {
+			c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://login.acme.example/keys", true
+		}, "realms[0].jwks: must be an https URL; http is for private"},
+		{"in plain text from a public address", func(c *auth.Config) { c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://8.8.8.8/keys", true }, "realms[0].jwks: must be an https URL; http is for private"},
+		{"from a private network", func(c *auth.Config) { c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://10.0.0.1/keys", true }, ""},
+		{"from a service of the cluster", func(c *auth.Config) {
+			c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://keycloak.auth.svc/keys", true
+		}, ""},
+		{"from a private network, unasked", func(c *auth.Config) { c.Realms[0].JWKS = "http://10.0.0.1/keys" }, "realms[0].jwks: is http to a private address, which needs allowPrivate"},
 		{"from this machine", func(c *auth.Config) { c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://127.0.0.1:1/keys", true }, ""},
 		{"from this machine by name", func(c *auth.Config) { c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://localhost:1/keys", true }, ""},
 		{"from this machine by IPv6", func(c *auth.Config) { c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://[::1]:1/keys", true }, ""},
-		{"from this machine, unasked", func(c *auth.Config) { c.Realms[0].JWKS = "http://127.0.0.1:1/keys" }, "realms[0].jwks: is http to a loopback address, which needs allowPrivate"},
+		{"from this machine, unasked", func(c *auth.Config) { c.Realms[0].JWKS = "http://127.0.0.1:1/keys" }, "realms[0].jwks: is http to a private address, which needs allowPrivate"},
 		{"from a name that only looks like it", func(c *auth.Config) { c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "http://localhost.evil/keys", true }, "realms[0].jwks: must be an https URL"},
 
 		{"no audience", func(c *auth.Config) { c.Realms[0].Audiences = nil }, "realms[0].audiences: must list"},
@@ -184,6 +203,17 @@ func TestValidateSaysWhatIsWrong(t *testing.T) {
 		{"no tenants", func(c *auth.Config) { c.Realms[0].Tenants.IDs = nil }, "realms[0].tenants: must list"},
 		{"a list and any", func(c *auth.Config) { c.Realms[0].Tenants.Any = true }, "realms[0].tenants: must be a list or any"},
 		{"a tenant in upper case", func(c *auth.Config) { c.Realms[0].Tenants.IDs[1] = "33333333-3333-4333-8333-33333333333A" }, "realms[0].tenants[1]: must be a UUID"},
+		{"a tenant of two namespaces without a default", func(c *auth.Config) {
+			c.Realms[1].Tenants, c.Tenants = auth.Tenants{IDs: []peal.Tenant{other, one}}, nil
+		}, "realms[1].tenants[1]: is a tenant of realms[0] too, which has another namespace"},
+		{"of one namespace", func(c *auth.Config) {
+			c.Realms[1].Tenants, c.Realms[1].Namespace, c.Tenants = auth.Tenants{IDs: []peal.Tenant{other, one}}, "acme", nil
+		}, ""},
+		{"an empty typ", func(c *auth.Config) { c.Realms[0].Types = []string{"JWT", ""} }, "realms[0].types[1]: must not be empty"},
+		{"an empty audience of logouts", func(c *auth.Config) { c.Realms[0].LogoutAudiences = []string{""} }, "realms[0].logoutAudiences[0]: must not be empty"},
+		{"a required claim that may be nothing", func(c *auth.Config) { c.Realms[0].RequiredClaims = map[string]auth.Values{"azp": {}} }, "realms[0].requiredClaims.azp: must be a list"},
+		{"a required claim without a name", func(c *auth.Config) { c.Realms[0].RequiredClaims = map[string]auth.Values{"": {Any: true}} }, "realms[0].requiredClaims.: must name a claim"},
+		{"tokens that live for less than a minute", func(c *auth.Config) { c.Realms[0].MaxTokenLife = time.Second }, "realms[0].maxTokenLife: must be 1m to"},
 		{"an empty claim path", func(c *auth.Config) { c.Realms[0].Claims.Tenant[0] = "" }, "realms[0].claims.tenant[0]: must not be empty"},
 		{"an empty path of roles", func(c *auth.Config) { c.Realms[0].Claims.Roles[1] = "" }, "realms[0].claims.roles[1]: must not be empty"},
 
@@ -231,7 +261,8 @@ func TestDirectoryFindsTheInbox(t *testing.T) {
 		realm("staff-a", "staff", shared), realm("staff-b", "staff", shared),
 	}
 	service := realm("service", "backend")
-	rows := []auth.TenantRow{{ID: override, DefaultNamespace: "backend"}}
+	rows := []auth.TenantRow{{ID: override, DefaultNamespace: "backend"}, {ID: three}}
+	none := rows[1:] // said to have no default
 
 	for _, row := range []struct {
 		name      string
@@ -241,19 +272,19 @@ func TestDirectoryFindsTheInbox(t *testing.T) {
 		want      peal.Namespace
 		refused   string // or the field
 	}{
-		{"the only namespace", auth.Config{Realms: realms}, one, "", "acme", ""},
-		{"the realm for any does not count", auth.Config{Realms: append(realms, service)}, one, "", "acme", ""},
-		{"unless no realm lists the tenant", auth.Config{Realms: append(realms, service)}, other, "", "backend", ""},
-		{"but it can be named", auth.Config{Realms: append(realms, service)}, one, "backend", "backend", ""},
-		{"two realms with one namespace", auth.Config{Realms: realms}, shared, "", "staff", ""},
-		{"two namespaces and no default", auth.Config{Realms: realms}, three, "", "", "recipients"},
-		{"one of them is named", auth.Config{Realms: realms}, three, "globex", "globex", ""},
+		{"the only namespace", auth.Config{Realms: realms, Tenants: none}, one, "", "acme", ""},
+		{"the realm for any does not count", auth.Config{Realms: append(realms, service), Tenants: none}, one, "", "acme", ""},
+		{"unless no realm lists the tenant", auth.Config{Realms: append(realms, service), Tenants: none}, other, "", "backend", ""},
+		{"but it can be named", auth.Config{Realms: append(realms, service), Tenants: none}, one, "backend", "backend", ""},
+		{"two realms with one namespace", auth.Config{Realms: realms, Tenants: none}, shared, "", "staff", ""},
+		{"two namespaces and no default", auth.Config{Realms: realms, Tenants: none}, three, "", "", "recipients"},
+		{"one of them is named", auth.Config{Realms: realms, Tenants: none}, three, "globex", "globex", ""},
 		{"a default is configured", auth.Config{Realms: realms, Tenants: []auth.TenantRow{{ID: three, DefaultNamespace: "acme"}}}, three, "", "acme", ""},
-		{"a row without a default changes nothing", auth.Config{Realms: realms, Tenants: []auth.TenantRow{{ID: one}}}, one, "", "acme", ""},
+		{"a row without a default changes nothing", auth.Config{Realms: realms, Tenants: []auth.TenantRow{{ID: one}, {ID: three}}}, one, "", "acme", ""},
 		{"a default outweighs the only one", auth.Config{Realms: append(realms, service), Tenants: rows}, override, "", "backend", ""},
-		{"another tenant's namespace", auth.Config{Realms: realms}, one, "globex", "", "recipients"},
-		{"a malformed namespace", auth.Config{Realms: realms}, one, "*", "", "recipients"},
-		{"a tenant that nobody serves", auth.Config{Realms: realms}, other, "", "", "tenant"},
+		{"another tenant's namespace", auth.Config{Realms: realms, Tenants: none}, one, "globex", "", "recipients"},
+		{"a malformed namespace", auth.Config{Realms: realms, Tenants: none}, one, "*", "", "recipients"},
+		{"a tenant that nobody serves", auth.Config{Realms: realms, Tenants: none}, other, "", "", "tenant"},
 		{"two realms for any", auth.Config{Realms: []auth.Realm{service, realm("bot", "")}}, other, "", "", "recipients"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -222,7 +222,7 @@ func TestDiscoveryTakesOnlyTheIssuersOwnDocument(t *testing.T) {
 		{"one that spells it Issuer", `{"Issuer":"$/realm","jwks_uri":"$/keys"}`, "issuer is not the realm's"},
 		{"one without keys", `{"issuer":"$/realm"}`, "jwks_uri must be an https URL"},
 		{"one with keys in a file", `{"issuer":"$/realm","jwks_uri":"file:///etc/passwd"}`, "jwks_uri must be an https URL"},
-		{"one with keys in plain text", `{"issuer":"$/realm","jwks_uri":"http://192.0.2.1/keys"}`, "http is for loopback"},
+		{"one with keys in plain text", `{"issuer":"$/realm","jwks_uri":"http://192.0.2.1/keys"}`, "http is for private addresses"},
 		{"garbage", `<html>`, "not a JSON object"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

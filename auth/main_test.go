@@ -62,6 +62,7 @@ func newWorld(t *testing.T, edit func(*auth.Config)) *world {
 			Audiences: []string{"peal", "peal-test"}, Tenants: tenants, AllowPrivate: true,
 		})
 	}
+	w.cfg.Tenants = []auth.TenantRow{{ID: three, DefaultNamespace: "acme"}}
 	if edit != nil {
 		edit(&w.cfg)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -81,11 +82,40 @@ func (f *file) realm(r *Realm) reader {
 			"admin":   text(f, &r.Roles.Admin),
 			"tickets": text(f, &r.Roles.Tickets),
 		}),
-		"allowPrivate": f.boolean(&r.AllowPrivate),
+		"types":           f.texts(&r.Types),
+		"requiredClaims":  f.requiredClaims(&r.RequiredClaims),
+		"maxTokenLife":    f.duration(&r.MaxTokenLife),
+		"logoutAudiences": f.texts(&r.LogoutAudiences),
+		"allowPrivate":    f.boolean(&r.AllowPrivate),
 	})
 }
 
 func (f *file) mapping(fields map[string]reader) reader {
+	return f.entries(func(key string) reader { return fields[key] })
+}
+
+// requiredClaims reads a mapping whose keys are the claims' own paths.
+func (f *file) requiredClaims(m *map[string]Values) reader {
+	return func(n *yaml.Node, path string) error {
+		all := map[string]Values{}
+		err := f.entries(func(claim string) reader {
+			return func(n *yaml.Node, path string) error {
+				var v Values
+				err := anyOr(f, &v.Any, "strings", f.texts(&v.OneOf))(n, path)
+				all[claim] = v
+				return err
+			}
+		})(n, path)
+		if len(all) > 0 {
+			*m = all
+		}
+		return err
+	}
+}
+
+// entries reads a mapping; of says how the value of a key is read, nil if the
+// key is not known.
+func (f *file) entries(of func(key string) reader) reader {
 	return func(n *yaml.Node, path string) error {
 		n = follow(n)
 		if n.Kind != yaml.MappingNode {
@@ -95,8 +125,8 @@ func (f *file) mapping(fields map[string]reader) reader {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i], n.Content[i+1]
 			at := strings.TrimPrefix(path+"."+key.Value, ".")
-			read, ok := fields[key.Value]
-			if !ok || key.Kind != yaml.ScalarNode {
+			read := of(key.Value)
+			if read == nil || key.Kind != yaml.ScalarNode {
 				return f.errorAt(key.Line, peal.Invalid(at, "is not a key that is known here"))
 			}
 			if seen[key.Value] {
@@ -190,15 +220,37 @@ func (f *file) tenant(t *peal.Tenant) reader {
 }
 
 func (f *file) tenants(t *Tenants) reader {
+	return anyOr(f, &t.Any, "UUIDs", sequence(f, &t.IDs, func(id *peal.Tenant) reader { return f.tenant(id) }))
+}
+
+// anyOr reads the word any, or what list reads: a list of what kind says.
+func anyOr(f *file, any *bool, kind string, list reader) reader {
 	return func(n *yaml.Node, path string) error {
-		if v := follow(n); v.Kind == yaml.ScalarNode {
-			if v.Value != "any" {
-				return f.errorAt(n.Line, peal.Invalid(path, "must be a list of UUIDs, or the word any"))
-			}
-			t.Any = true
-			return nil
+		v := follow(n)
+		switch {
+		case v.Kind != yaml.ScalarNode:
+			return list(n, path)
+		case v.Value != "any":
+			return f.errorAt(n.Line, peal.Invalid(path, "must be a list of "+kind+", or the word any"))
 		}
-		return sequence(f, &t.IDs, func(id *peal.Tenant) reader { return f.tenant(id) })(n, path)
+		*any = true
+		return nil
+	}
+}
+
+// duration reads a time such as 720h.
+func (f *file) duration(d *time.Duration) reader {
+	return func(n *yaml.Node, path string) error {
+		var s string
+		if err := text(f, &s)(n, path); err != nil {
+			return err
+		}
+		v, err := time.ParseDuration(s)
+		if err != nil || v <= 0 {
+			return f.errorAt(n.Line, peal.Invalid(path, "must be a time such as 720h"))
+		}
+		*d = v
+		return nil
 	}
 }
 
