@@ -276,7 +276,9 @@ func TestPrivateAddressesAreNotDialled(t *testing.T) {
 		{"https://x", "64:ff9b::a9fe:a9fe", false, false},
 		{"https://x", "10.1.2.3", true, true},
 		{"http://x", "127.0.0.1", true, true},
-		{"http://x", "10.1.2.3", true, false}, // a name that Validate took for this machine
+		{"http://x", "10.1.2.3", true, true},
+		{"http://x", "8.8.8.8", true, false}, // a name that Validate took for a private one
+		{"http://x", "2606:4700::1", true, false},
 	} {
 		u, err := url.Parse(row.url)
 		if err != nil {
@@ -344,15 +346,15 @@ func TestATokensAlgorithmMustFitItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := newKeyset(quiet(), nil)
-	set.finish(t.Context(), newRound(), keys, nil)
-	r, err := newRealm(Realm{Name: "acme", Algorithms: algorithms}.withDefaults(), set)
+	set := newKeyset(quiet(), nil, nil)
+	set.finish(newRound(), keys, nil)
+	r, err := newRealm(Realm{Name: "acme", Algorithms: algorithms}.withDefaults(), set, &Revocations{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for alg, want := range map[string]Reason{"ES384": ReasonSignature, "ES256": ReasonKey, "RS256": ReasonKey, "EdDSA": ReasonKey} {
 		header := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"alg":%q,"kid":"k"}`, alg))
-		_, err := r.checkSignature(t.Context(), header+".e30."+strings.Repeat("A", 86))
+		err := r.checkSignature(t.Context(), header+".e30."+strings.Repeat("A", 86))
 		if refusal, ok := errors.AsType[*Refusal](err); !ok || refusal.Reason != want {
 			t.Errorf("%s: %v, want %s", alg, err, want)
 		}

@@ -153,11 +153,14 @@ func (i *Issuer) Mint(realm string, c Claims) (string, error) {
 	}
 	now := time.Now()
 	expires := now.Add(c.TTL).Unix()
+	// With the fraction: which of a token and a revocation came first is then
+	// known within a second too.
+	issued := float64(now.UnixMilli()) / 1000
 	claims := map[string]any{
 		"iss": i.URL(realm),
 		"aud": r.Audience,
 		"sub": c.Subject,
-		"iat": min(now.Unix(), expires),
+		"iat": min(issued, float64(expires)),
 		"exp": expires,
 		"jti": uuid.NewString(),
 	}
