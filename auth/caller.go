@@ -2,6 +2,7 @@ package auth
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pealhq/peal"
@@ -18,8 +19,10 @@ type Caller struct {
 	IssuedAt time.Time
 	ID       string
 	Session  string
+	Subject  string
 
 	granted Role
+	realm   *realm // as it was when the token was verified
 }
 
 // Role is something that not everybody may do.
@@ -33,7 +36,11 @@ const (
 	Tickets                  // see every ticket of the tenant in list updates
 )
 
-// String returns the role as it is in a realms file.
+// Roles lists every role.
+func Roles() []Role { return []Role{Connect, Publish, Admin, Tickets} }
+
+// String returns the role as it is in a realms file, and of several all of
+// them.
 func (r Role) String() string {
 	switch r {
 	case Connect:
@@ -45,14 +52,31 @@ func (r Role) String() string {
 	case Tickets:
 		return "tickets"
 	}
-	return fmt.Sprintf("role %d", uint8(r))
+	var names []string
+	for _, one := range Roles() {
+		if r&one != 0 {
+			names = append(names, one.String())
+		}
+	}
+	if len(names) < 2 {
+		return fmt.Sprintf("role %d", uint8(r))
+	}
+	return strings.Join(names, " ")
 }
 
-// May returns a peal.ErrForbidden if the caller has not the role. The zero
-// Caller has none.
+// May returns a Refusal, which is a peal.ErrForbidden, if the caller has not the
+// role. The zero Caller has none.
 func (c Caller) May(r Role) error {
 	if r == 0 || c.granted&r != r {
-		return fmt.Errorf("role %v not granted: %w", r, peal.ErrForbidden)
+		return refuse(ReasonRole, r.String(), c.granted)
 	}
 	return nil
+}
+
+// traits is the caller as revocations see them.
+func (c Caller) traits() peal.Revocation {
+	return peal.Revocation{
+		Realm: c.Realm, Tenant: c.Inbox.Tenant, Namespace: c.Inbox.Namespace, User: c.Inbox.User,
+		Subject: c.Subject, Session: c.Session, NoSession: c.Session == "", TokenID: c.ID,
+	}
 }

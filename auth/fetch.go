@@ -28,6 +28,32 @@ type source struct {
 	realm Realm // with its defaults
 }
 
+// same reports whether keys of one source are as good for the other.
+func (s source) same(other source) bool {
+	a, b := s.realm, other.realm
+	return a.Issuer == b.Issuer && a.JWKS == b.JWKS && a.Discovery == b.Discovery &&
+		a.AllowPrivate == b.AllowPrivate && slices.Equal(a.Algorithms, b.Algorithms)
+}
+
+// What went wrong with a fetch, where it was not the way to the issuer.
+var (
+	errRefused  = errors.New("the issuer refuses")
+	errUnusable = errors.New("unusable answer")
+)
+
+// refreshOf classifies the error of a fetch.
+func refreshOf(err error) Refresh {
+	switch {
+	case err == nil:
+		return RefreshGood
+	case errors.Is(err, errRefused):
+		return RefreshRefused
+	case errors.Is(err, errUnusable):
+		return RefreshUnusable
+	}
+	return RefreshUnreachable
+}
+
 // fetch asks the issuer for its keys. There is at least one where err is nil.
 func (s source) fetch(ctx context.Context) (keys []jwkset.JWK, dropped []error, err error) {
 	at := s.realm.JWKS
@@ -40,7 +66,10 @@ func (s source) fetch(ctx context.Context) (keys []jwkset.JWK, dropped []error, 
 	if err != nil {
 		return nil, nil, err
 	}
-	return parseKeys(body, s.realm.Algorithms)
+	if keys, dropped, err = parseKeys(body, s.realm.Algorithms); err != nil {
+		err = fmt.Errorf("%w: %w", errUnusable, err)
+	}
+	return keys, dropped, err
 }
 
 // discover asks the issuer where its keys are (OpenID Connect Discovery 1.0,
@@ -52,14 +81,14 @@ func (s source) discover(ctx context.Context) (string, error) {
 	}
 	var doc map[string]any
 	if err := json.Unmarshal(body, &doc); err != nil {
-		return "", errors.New("discovery: the document is not a JSON object")
+		return "", fmt.Errorf("discovery: %w: not a JSON object", errUnusable)
 	}
 	if iss, _ := doc["issuer"].(string); iss != s.realm.Issuer {
-		return "", errors.New("discovery: the document's issuer is not the realm's")
+		return "", fmt.Errorf("discovery: %w: the document's issuer is not the realm's", errUnusable)
 	}
 	at, _ := doc["jwks_uri"].(string)
 	if reason := refuseURL(at, s.realm.AllowPrivate); reason != "" {
-		return "", errors.New("discovery: jwks_uri " + reason)
+		return "", fmt.Errorf("discovery: %w: jwks_uri %s", errUnusable, reason)
 	}
 	return at, nil
 }
@@ -80,14 +109,14 @@ func (s source) get(ctx context.Context, at string) ([]byte, error) {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("get %s: status %d", at, res.StatusCode)
+		return nil, fmt.Errorf("get %s: %w: status %d", at, errRefused, res.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxKeySet+1))
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", at, err)
 	}
 	if len(body) > maxKeySet {
-		return nil, fmt.Errorf("get %s: more than %d bytes", at, maxKeySet)
+		return nil, fmt.Errorf("get %s: %w: more than %d bytes", at, errUnusable, maxKeySet)
 	}
 	return body, nil
 }
@@ -96,7 +125,7 @@ func (s source) get(ctx context.Context, at string) ([]byte, error) {
 func (s source) permits(u *url.URL) func(netip.Addr) bool {
 	switch {
 	case u.Scheme == "http": // see refuseURL
-		return netip.Addr.IsLoopback
+		return func(a netip.Addr) bool { return !isPublic(a) }
 	case s.realm.AllowPrivate:
 		return func(netip.Addr) bool { return true }
 	}
@@ -113,10 +142,14 @@ func client(permitted func(netip.Addr) bool) *http.Client {
 			if err != nil {
 				return err
 			}
-			if !permitted(ap.Addr().Unmap().WithZone("")) {
-				return errors.New("the address is private, which needs allowPrivate: true")
+			addr := ap.Addr().Unmap().WithZone("")
+			switch {
+			case permitted(addr):
+				return nil
+			case isPublic(addr):
+				return errors.New("the address is public, which needs https")
 			}
-			return nil
+			return errors.New("the address is private, which needs allowPrivate: true")
 		},
 	}
 	return &http.Client{

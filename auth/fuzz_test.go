@@ -20,17 +20,19 @@ func fuzzVerifier(f *testing.F, key ed25519.PrivateKey) *Verifier {
 	if err != nil {
 		f.Fatal(err)
 	}
-	set := newKeyset(quiet(), nil)
-	set.finish(f.Context(), newRound(), keys, nil)
+	set := newKeyset(quiet(), nil, nil)
+	set.finish(newRound(), keys, nil)
 	set.stop() // an unknown kid is refused at once
 	r, err := newRealm(Realm{
 		Name: "acme", Issuer: "https://acme.example", Audiences: []string{"peal"},
 		Algorithms: algorithms, Tenants: Tenants{Any: true},
-	}.withDefaults(), set)
+	}.withDefaults(), set, &Revocations{})
 	if err != nil {
 		f.Fatal(err)
 	}
-	return &Verifier{realms: map[string]*realm{"acme": r}, now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
+	v := &Verifier{now: func() time.Time { return time.Unix(1_800_000_000, 0) }, cache: newCache(0), revoked: r.revoked}
+	v.realms.Store(&snapshot{byName: map[string]*realm{"acme": r}, order: []*realm{r}})
+	return v
 }
 
 // FuzzVerify: what the issuer has not signed, byte for byte, is refused.
@@ -64,7 +66,7 @@ func FuzzVerify(f *testing.F) {
 // caller who is not whole.
 func FuzzClaims(f *testing.F) {
 	v := fuzzVerifier(f, ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
-	r := v.realms["acme"]
+	r := v.snapshot().byName["acme"]
 	f.Add([]byte(`{"iss":"https://acme.example","aud":["peal"],"sub":"jane","exp":1800000060,"realm_access":{"roles":["a"]}}`))
 	f.Add([]byte(`{"iss":"https://acme.example","aud":"peal","sub":"\ud83d\ude00","exp":9e18,"tenants":[],"scope":"a b"}`))
 	f.Add([]byte(`{"iss":"https://acme.example","aud":"peal","sub":"\ud83d","exp":1e400,"realm_access":1}`))
@@ -78,7 +80,11 @@ func FuzzClaims(f *testing.F) {
 		if _, _, err := r.parser.ParseUnverified(text, claims); err == nil {
 			t.Fatal("a token without alg was parsed")
 		}
-		token, err := r.readClaims(claims, v.now())
+		of, err := r.judge(claims, r.Audiences, v.now())
+		if err != nil || of.expired(v.now()) != nil {
+			return
+		}
+		token, err := r.readToken(claims, of)
 		if err != nil {
 			return
 		}

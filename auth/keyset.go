@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"reflect"
 	"sync"
 	"time"
 
@@ -29,12 +31,18 @@ type keyset struct {
 
 	// Set before run, then read-only.
 	fetch func(context.Context) (keys []jwkset.JWK, dropped []error, err error)
+	vault *vault // where the last good keys are kept
 	log   *slog.Logger
 	first chan struct{} // closed when there are keys for the first time
 	wake  chan struct{} // holds one: fetch now
 
+	// Of run's goroutine.
+	end  context.CancelFunc // nil until start
+	done sync.WaitGroup
+
 	// Owned by run.
-	told string // the state that was logged last
+	told   string // the state that was logged last
+	unkept bool   // the vault took nothing, which was logged
 
 	mu      sync.Mutex // protects what follows; never held while fetching or waiting
 	fetched time.Time  // when the keys came; zero: never
@@ -44,7 +52,25 @@ type keyset struct {
 	asked   time.Time  // when an unknown kid last started a round
 	waiting int        // requests that wait for a round
 	unknown map[string]time.Time
+	count   uint64 // of key sets that were another than the one before
+	results map[Refresh]int64
 	stopped bool
+}
+
+// Refresh is how a fetch of keys went: a metric label.
+type Refresh string
+
+// How a fetch can go.
+const (
+	RefreshGood        Refresh = "ok"
+	RefreshUnreachable Refresh = "unreachable" // no answer, none in time, or an address that must not be dialled
+	RefreshRefused     Refresh = "refused"     // a status that is not 200
+	RefreshUnusable    Refresh = "unusable"    // an answer without a usable key, or too long
+)
+
+// Refreshes lists every way a fetch can go.
+func Refreshes() []Refresh {
+	return []Refresh{RefreshGood, RefreshUnreachable, RefreshRefused, RefreshUnusable}
 }
 
 // round is one fetch, and the kids it was started for.
@@ -55,15 +81,80 @@ type round struct {
 
 func newRound() *round { return &round{done: make(chan struct{}), kids: map[string]bool{}} }
 
-func newKeyset(log *slog.Logger, fetch func(context.Context) ([]jwkset.JWK, []error, error)) *keyset {
-	return &keyset{
+// newKeyset makes a keyset with the keys that are in the vault, if they are not
+// too old.
+func newKeyset(log *slog.Logger, fetch func(context.Context) ([]jwkset.JWK, []error, error), v *vault) *keyset {
+	k := &keyset{
 		MemoryJWKSet: jwkset.NewMemoryStorage(),
 		fetch:        fetch,
 		log:          log,
 		first:        make(chan struct{}),
 		wake:         make(chan struct{}, 1),
 		unknown:      map[string]time.Time{},
+		results:      map[Refresh]int64{},
+		vault:        v,
 	}
+	keys, at, err := v.load()
+	switch {
+	case err != nil:
+		log.Warn("realm keys on disk not read", "err", err)
+	case len(keys) > 0 && time.Since(at) < maxKeyAge:
+		k.replace(keys, at)
+		log.Info("realm keys read from disk", "age", time.Since(at).Round(time.Second))
+	}
+	return k
+}
+
+// start has the keys kept fresh until close.
+func (k *keyset) start() {
+	ctx, end := context.WithCancel(context.Background())
+	k.end = end
+	k.done.Go(func() { k.run(ctx) })
+}
+
+// close ends what start began, and waits for it.
+func (k *keyset) close() {
+	if k.end != nil {
+		k.end()
+		k.done.Wait()
+	}
+}
+
+// replace puts keys that came at a time in the place of what there was.
+func (k *keyset) replace(keys []jwkset.JWK, at time.Time) {
+	same := k.same(keys)
+	_ = k.KeyReplaceAll(context.Background(), keys) // a memory storage has no errors
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fetched.IsZero() {
+		close(k.first)
+	}
+	k.fetched = at
+	if !same {
+		k.count++
+	}
+}
+
+// same reports whether keys are those that there are.
+func (k *keyset) same(keys []jwkset.JWK) bool {
+	have, _ := k.KeyReadAll(context.Background()) // a memory storage has no errors
+	return reflect.DeepEqual(marshaled(have), marshaled(keys))
+}
+
+func marshaled(keys []jwkset.JWK) map[string]jwkset.JWKMarshal {
+	m := map[string]jwkset.JWKMarshal{}
+	for _, k := range keys {
+		m[k.Marshal().KID] = k.Marshal()
+	}
+	return m
+}
+
+// version changes whenever the keys do. What a key has vouched for is to be
+// asked again then: the key may have been withdrawn.
+func (k *keyset) version() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.count
 }
 
 // KeyRead returns the key with the given kid. One that is not here may be new:
@@ -159,7 +250,7 @@ func (k *keyset) status() Status {
 	keys, _ := k.KeyReadAll(context.Background()) // a memory storage has no errors
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := Status{Usable: k.usableLocked(), Keys: len(keys), Err: k.err}
+	s := Status{Usable: k.usableLocked(), Keys: len(keys), Err: k.err, Refreshes: maps.Clone(k.results)}
 	if !k.fetched.IsZero() {
 		s.Age = time.Since(k.fetched)
 	}

@@ -68,11 +68,9 @@ func start(t *testing.T, o *origin, log *slog.Logger) *keyset {
 			keys = append(keys, testKey(t, kid))
 		}
 		return keys, nil, err
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	var done sync.WaitGroup
-	done.Go(func() { k.run(ctx) })
-	t.Cleanup(func() { cancel(); done.Wait() })
+	}, nil)
+	k.start()
+	t.Cleanup(k.close)
 	synctest.Wait()
 	return k
 }
@@ -220,11 +218,11 @@ func TestAKidThatTheIssuerDoesNotKnowIsRemembered(t *testing.T) {
 }
 
 func TestWhatIsRememberedIsBounded(t *testing.T) {
-	k := newKeyset(quiet(), nil)
+	k := newKeyset(quiet(), nil, nil)
 	for i := range 3 * kidsUnknown {
 		r := newRound()
 		r.kids[fmt.Sprint(i)] = true
-		k.finish(t.Context(), r, []jwkset.JWK{testKey(t, "a")}, nil)
+		k.finish(r, []jwkset.JWK{testKey(t, "a")}, nil)
 	}
 	if got := len(k.unknown); got != kidsUnknown {
 		t.Fatalf("%d kids are remembered, want %d", got, kidsUnknown)
@@ -328,13 +326,10 @@ func TestAStoppedKeysetRefusesAtOnce(t *testing.T) {
 		o := &origin{kids: []string{"a"}}
 		k := newKeyset(quiet(), func(context.Context) ([]jwkset.JWK, []error, error) {
 			return []jwkset.JWK{testKey(t, o.kids[0])}, nil, nil
-		})
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { k.run(ctx) })
+		}, nil)
+		k.start()
 		synctest.Wait()
-		cancel()
-		wg.Wait()
+		k.close()
 		began := time.Now()
 		wantRead(t, k, "x", peal.ErrUnauthenticated)
 		if d := time.Since(began); d != 0 {

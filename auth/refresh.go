@@ -25,12 +25,13 @@ func (k *keyset) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		k.finish(ctx, r, keys, err)
+		k.finish(r, keys, err)
 		k.tell(keys, dropped, err)
 		if err != nil {
 			failures++
 		} else {
 			failures = 0
+			k.keep(keys)
 		}
 
 		timer := time.NewTimer(pause(failures))
@@ -82,22 +83,28 @@ func (k *keyset) begin() *round {
 
 // finish puts what a fetch brought in the place of what there was, unless it
 // failed, and lets go who waited for it.
-func (k *keyset) finish(ctx context.Context, r *round, keys []jwkset.JWK, err error) {
+func (k *keyset) finish(r *round, keys []jwkset.JWK, err error) {
 	now := time.Now()
 	if err == nil {
-		_ = k.KeyReplaceAll(ctx, keys) // a memory storage has no errors
+		k.replace(keys, now)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.err, k.running = err, nil
+	k.results[refreshOf(err)]++
 	if err == nil {
-		if k.fetched.IsZero() {
-			close(k.first)
-		}
-		k.fetched = now
 		k.rememberLocked(r, keys, now)
 	}
 	close(r.done)
+}
+
+// keep writes keys to the vault. That it does not work is told once.
+func (k *keyset) keep(keys []jwkset.JWK) {
+	err := k.vault.save(keys, time.Now())
+	if err != nil && !k.unkept {
+		k.log.Warn("realm keys not kept on disk", "err", err)
+	}
+	k.unkept = err != nil
 }
 
 // rememberLocked notes which of the kids that r was started for do not exist.

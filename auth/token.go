@@ -1,9 +1,7 @@
 package auth
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -27,61 +25,28 @@ type Token struct {
 
 	ID      string // jti, "" if it has none
 	Session string // sid, "" if it has none
+	Subject string // sub, "" if it has none
 
 	realm    *realm
 	narrowed bool          // the token names tenants: only those of tenants count
 	tenants  []peal.Tenant // none where the claim is malformed
-	roles    []string      // sorted
+	granted  Role
 }
 
-// readClaims judges the claims of a token whose signature is good. Expiry comes
-// last: a client is told of it only where nothing else is wrong.
-func (r *realm) readClaims(claims jwt.MapClaims, now time.Time) (*Token, error) {
-	if iss, ok := claims["iss"].(string); !ok || iss != r.Issuer {
-		return nil, refuse(ReasonIssuer, r.Issuer, claims["iss"])
+// readToken reads the claims of an access token, which times has judged
+// already. It believes them: whether they are signed is another's question.
+func (r *realm) readToken(claims jwt.MapClaims, of times) (*Token, error) {
+	t := &Token{Realm: r.Name, Namespace: r.Namespace, Expires: of.expires, IssuedAt: of.issued, realm: r}
+	for _, name := range claimNames(r.RequiredClaims) {
+		if err := r.RequiredClaims[name].check(claims, name); err != nil {
+			return nil, err
+		}
 	}
-	if aud, ok := oneOrMany(claims["aud"]); !ok || !slices.ContainsFunc(aud, r.isAudience) {
-		return nil, refuse(ReasonAudience, strings.Join(r.Audiences, " "), claims["aud"])
-	}
-	expires, ok := numericDate(claims["exp"])
-	if !ok {
-		return nil, refuse(ReasonExpiry, "a number", claims["exp"])
-	}
-	issued, err := notAfter(claims, "iat", now.Add(leeway))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := notAfter(claims, "nbf", now.Add(leeway)); err != nil {
-		return nil, err
-	}
-
-	t := &Token{Realm: r.Name, Namespace: r.Namespace, Expires: expires, IssuedAt: issued, realm: r}
 	if err := t.readIdentity(claims); err != nil {
 		return nil, err
 	}
-	if !now.Before(expires) {
-		return nil, refuse(ReasonExpired, "now "+now.UTC().Format(time.RFC3339), expires.UTC().Format(time.RFC3339))
-	}
 	t.readTenants(claims)
-	t.roles = roleNames(claims, r.Claims.Roles)
-	return t, nil
-}
-
-func (r *realm) isAudience(s string) bool { return slices.Contains(r.Audiences, s) }
-
-// notAfter reads the time that a claim names, zero if there is no such claim.
-func notAfter(claims jwt.MapClaims, name string, limit time.Time) (time.Time, error) {
-	claim, ok := claims[name]
-	if !ok {
-		return time.Time{}, nil
-	}
-	t, ok := numericDate(claim)
-	if !ok {
-		return time.Time{}, refuse(ReasonMalformed, name+" a number", claim)
-	}
-	if t.After(limit) {
-		return time.Time{}, refuse(ReasonNotYetValid, name+" at most "+limit.UTC().Format(time.RFC3339), t.UTC().Format(time.RFC3339))
-	}
+	t.granted = r.Roles.granted(roleNames(claims, r.Claims.Roles))
 	return t, nil
 }
 
@@ -98,19 +63,19 @@ func (t *Token) readIdentity(claims jwt.MapClaims) error {
 		return refuse(ReasonUserClaim, path+" a user id", err)
 	}
 	t.User = user
+	return readNames(claims, map[string]*string{"jti": &t.ID, "sid": &t.Session, "sub": &t.Subject})
+}
 
-	// A name of the wrong type must not become no name: a revocation by it
-	// would miss the token.
-	for _, c := range []struct {
-		name string
-		to   *string
-	}{{"jti", &t.ID}, {"sid", &t.Session}} {
-		claim, ok := claims[c.name]
+// readNames reads claims that are strings or not there. A name of the wrong type
+// must not become no name: a revocation by it would miss the token.
+func readNames(claims jwt.MapClaims, names map[string]*string) error {
+	for name, to := range names {
+		claim, ok := claims[name]
 		if !ok {
 			continue
 		}
-		if *c.to, ok = claim.(string); !ok {
-			return refuse(ReasonMalformed, c.name+" a string", claim)
+		if *to, ok = claim.(string); !ok {
+			return refuse(ReasonMalformed, name+" a string", claim)
 		}
 	}
 	return nil
@@ -133,33 +98,8 @@ func (t *Token) readTenants(claims jwt.MapClaims) {
 	}
 }
 
-// Caller returns who the token makes its bearer in a tenant, given as the client
-// spells it. The error is a peal.ErrInvalid if that is no UUID, and a
-// peal.ErrForbidden if the token is not good for the tenant: the realm must
-// list it, and a tenant claim, where there is one, must name it too.
-func (t *Token) Caller(tenant string) (Caller, error) {
-	id, err := peal.ParseTenant(tenant)
-	if err != nil {
-		return Caller{}, peal.Invalid("x-tenantid", "must be a UUID")
-	}
-	if !t.realm.speaksFor(id) || (t.narrowed && !slices.Contains(t.tenants, id)) {
-		return Caller{}, fmt.Errorf("tenant not granted: %w", peal.ErrForbidden)
-	}
-	return Caller{
-		Inbox:    peal.Inbox{Tenant: id, Namespace: t.Namespace, User: t.User},
-		Realm:    t.Realm,
-		Expires:  t.Expires,
-		IssuedAt: t.IssuedAt,
-		ID:       t.ID,
-		Session:  t.Session,
-		granted:  t.granted(),
-	}, nil
-}
-
-// granted returns what the token's roles allow.
-func (t *Token) granted() Role {
-	var all Role
-	names := t.realm.Roles
+// granted returns what roles, which are sorted, allow.
+func (names RoleNames) granted(roles []string) (all Role) {
 	if names.Connect == "" {
 		all |= Connect
 	}
@@ -167,9 +107,47 @@ func (t *Token) granted() Role {
 		role Role
 		name string
 	}{{Connect, names.Connect}, {Publish, names.Publish}, {Admin, names.Admin}, {Tickets, names.Tickets}} {
-		if _, ok := slices.BinarySearch(t.roles, r.name); ok {
+		if _, ok := slices.BinarySearch(roles, r.name); ok {
 			all |= r.role
 		}
 	}
 	return all
+}
+
+// Caller returns who the token makes its bearer in a tenant, given as the client
+// spells it. The error is a peal.ErrInvalid if that is no UUID, and else a
+// Refusal: the realm must list the tenant, and a tenant claim, where there is
+// one, must name it too; and a revocation may be of the tenant.
+func (t *Token) Caller(tenant string) (Caller, error) {
+	id, err := peal.ParseTenant(tenant)
+	if err != nil {
+		return Caller{}, peal.Invalid("x-tenantid", "must be a UUID")
+	}
+	if !t.realm.speaksFor(id) {
+		return Caller{}, refuse(ReasonTenant, "one of the realm's", id)
+	}
+	if t.narrowed && !slices.Contains(t.tenants, id) {
+		return Caller{}, refuse(ReasonTenant, "one of the token's", id)
+	}
+	c := t.bearer()
+	c.Inbox.Tenant = id
+	if t.realm.revoked.cover(c.traits(), c.IssuedAt) {
+		return Caller{}, refuse(ReasonRevoked, "", nil)
+	}
+	return c, nil
+}
+
+// bearer is the caller in no tenant.
+func (t *Token) bearer() Caller {
+	return Caller{
+		Inbox:    peal.Inbox{Namespace: t.Namespace, User: t.User},
+		Realm:    t.Realm,
+		Expires:  t.Expires,
+		IssuedAt: t.IssuedAt,
+		ID:       t.ID,
+		Session:  t.Session,
+		Subject:  t.Subject,
+		granted:  t.granted,
+		realm:    t.realm,
+	}
 }

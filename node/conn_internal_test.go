@@ -12,7 +12,7 @@ import (
 // A connection that was being let in when the drain began would be ended by
 // nobody.
 func TestNothingOpensOnceTheDrainHasBegun(t *testing.T) {
-	n := New(Config{}, nil, nil, &bus.Bus{})
+	n := New(Config{}, nil, &bus.Bus{})
 	n.refuseConnections()
 	c := &conn{node: n, expires: time.Now().Add(time.Hour)}
 	if err := n.open(c); !errors.Is(err, peal.ErrUnavailable) {
@@ -26,7 +26,7 @@ func TestNothingOpensOnceTheDrainHasBegun(t *testing.T) {
 // Heartbeats and expiry look after a connection while it is open, and nothing
 // holds on to it afterwards, in whatever order its end and the wheel come.
 func TestNothingHoldsAConnectionThatLeft(t *testing.T) {
-	n := New(Config{}, nil, nil, &bus.Bus{})
+	n := New(Config{}, nil, &bus.Bus{})
 	c := &conn{node: n, expires: time.Now().Add(time.Hour)}
 	if err := n.open(c); err != nil {
 		t.Fatal(err)

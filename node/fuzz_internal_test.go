@@ -101,7 +101,7 @@ func FuzzResume(f *testing.F) {
 }
 
 func TestAnswerOfACallThatPanics(t *testing.T) {
-	n := New(Config{}, nil, nil, &bus.Bus{})
+	n := New(Config{}, nil, &bus.Bus{})
 	r := httptest.NewRequest("GET", "/x", nil)
 	w := httptest.NewRecorder()
 	n.answer(w, r, "/x", func(http.ResponseWriter, *request) error { panic("secret") })

@@ -118,7 +118,7 @@ func tell(t *testing.T, b *bus.Bus, id string) {
 // everything once and in order.
 func TestStallsLoseAndRepeatNothing(t *testing.T) {
 	const total, peers = 400, 4
-	n := New(Config{}, nil, nil, bustest.New(t, nil))
+	n := New(Config{}, nil, bustest.New(t, nil))
 	var handlers []*handler
 	var all []*moody
 	for range peers {
@@ -151,7 +151,7 @@ func TestStallsLoseAndRepeatNothing(t *testing.T) {
 func TestStallKeepsTheGap(t *testing.T) {
 	for name, after := range map[string]bus.Cursor{"unknown": bus.Unknown, "truncated": {}} {
 		t.Run(name, func(t *testing.T) {
-			n := New(Config{}, nil, nil, bustest.New(t, func(c *bus.Config) { c.PerInbox = 3 }))
+			n := New(Config{}, nil, bustest.New(t, func(c *bus.Config) { c.PerInbox = 3 }))
 			want, live := []string{"connected", "gap", "live"}, []string{"live"}
 			if after.IsZero() {
 				m := &moody{ResponseWriter: httptest.NewRecorder(), mood: func() {}}
@@ -236,7 +236,7 @@ func stuck(t *testing.T, n *Node) (h *handler, m *moody, release func()) {
 // What waits behind a write that stalls is offered once more, and the frame that
 // the write is about is not.
 func TestStallSendsBackWhatWaits(t *testing.T) {
-	n := New(Config{}, nil, nil, bustest.New(t, nil))
+	n := New(Config{}, nil, bustest.New(t, nil))
 	h, m, release := stuck(t, n)
 	tell(t, n.bus, "n2")
 	tell(t, n.bus, "n3")
@@ -252,7 +252,7 @@ func TestStallSendsBackWhatWaits(t *testing.T) {
 // What the feed still offers on its way back, when the write has returned by
 // then, is not taken before what was dropped.
 func TestNothingOvertakesWhatWasSentBack(t *testing.T) {
-	n := New(Config{}, nil, nil, bustest.New(t, nil))
+	n := New(Config{}, nil, bustest.New(t, nil))
 	// Before jane's connection in the loop of the feeds, which it keeps at n3.
 	held := &holdsAt{seq: 3, reached: make(chan struct{}), pass: make(chan struct{})}
 	feed, err := n.bus.Follow(t.Context(), janes, bus.Cursor{}, held)

@@ -68,6 +68,9 @@ type site struct {
 	nats   *embedded.Server
 	bus    *bus.Bus
 	node   *node.Node
+
+	verifier *auth.Verifier
+
 	url    string
 	admin  string
 	roots  *x509.CertPool // of a site with TLS
@@ -96,8 +99,8 @@ func start(t testing.TB, change func(*config)) *site {
 		}
 		*c = cfg.bus
 	})
-	verifier, directory := s.openAuth(cfg)
-	s.node = node.New(cfg.node, verifier, directory, s.bus)
+	s.verifier = s.openAuth(cfg)
+	s.node = node.New(cfg.node, s.verifier, s.bus)
 
 	l := node.Listeners{Public: listen(t), Admin: listen(t)}
 	scheme := "http://"
@@ -144,7 +147,7 @@ func certificate(t testing.TB) (*tls.Config, *x509.CertPool) {
 }
 
 // openAuth starts an issuer and the verifier of its realms.
-func (s *site) openAuth(cfg config) (*auth.Verifier, *auth.Directory) {
+func (s *site) openAuth(cfg config) *auth.Verifier {
 	t := s.t
 	t.Helper()
 	keys := httptest.NewUnstartedServer(nil)
@@ -172,7 +175,7 @@ func (s *site) openAuth(cfg config) (*auth.Verifier, *auth.Directory) {
 	strict.Roles.Connect = "may-connect"
 	ac := auth.Config{
 		Realms:  []auth.Realm{realm("acme", acme, shared, split), realm("globex", globex, shared, split), realm("service"), strict},
-		Tenants: []auth.TenantRow{{ID: shared, DefaultNamespace: "acme"}, {ID: acme, DefaultNamespace: "acme"}},
+		Tenants: []auth.TenantRow{{ID: shared, DefaultNamespace: "acme"}, {ID: acme, DefaultNamespace: "acme"}, {ID: split}},
 	}
 	if cfg.dark {
 		dark := realm("dark", acme)
@@ -193,11 +196,7 @@ func (s *site) openAuth(cfg config) (*auth.Verifier, *auth.Directory) {
 		}
 		return usable == len(names)
 	})
-	d, err := auth.NewDirectory(ac)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v, d
+	return v
 }
 
 // newClient makes a client that follows no redirect and keeps nothing after the

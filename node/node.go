@@ -92,11 +92,10 @@ func (c Config) withDefaults() Config {
 
 // Node is one edge. Make it with New, then Serve.
 type Node struct {
-	cfg       Config
-	log       *slog.Logger
-	verifier  *auth.Verifier
-	directory *auth.Directory
-	bus       *bus.Bus
+	cfg      Config
+	log      *slog.Logger
+	verifier *auth.Verifier
+	bus      *bus.Bus
 
 	bodies, strangers room // of unfinished bodies
 
@@ -120,14 +119,13 @@ type Node struct {
 
 // New returns a node that answers for who the verifier knows, from the bus. It
 // owns neither: both are closed after Serve has returned.
-func New(cfg Config, v *auth.Verifier, d *auth.Directory, b *bus.Bus) *Node {
+func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 	n := &Node{
-		cfg:       cfg.withDefaults(),
-		verifier:  v,
-		directory: d,
-		bus:       b,
-		left:      make(chan struct{}, 1),
-		conns:     make(map[*conn]struct{}),
+		cfg:      cfg.withDefaults(),
+		verifier: v,
+		bus:      b,
+		left:     make(chan struct{}, 1),
+		conns:    make(map[*conn]struct{}),
 	}
 	n.log = n.cfg.Logger
 	n.bodies.most, n.strangers.most = maxBodies, maxStrangers

@@ -72,7 +72,7 @@ func (n *Node) publish(w http.ResponseWriter, r *request) error {
 	if refused != nil {
 		return refused
 	}
-	to, err := p.inboxes(n.directory, caller.Inbox.Tenant)
+	to, err := p.inboxes(n.verifier.Directory(), caller.Inbox.Tenant)
 	if err != nil {
 		return err
 	}

@@ -275,7 +275,7 @@ func TestDrainFinishesTheCallsUnderWay(t *testing.T) {
 
 func TestServeFailsWithItsListener(t *testing.T) {
 	s := start(t, nil)
-	n := node.New(node.Config{}, nil, nil, s.bus)
+	n := node.New(node.Config{}, nil, s.bus)
 	l := node.Listeners{Public: listen(t), Admin: listen(t)}
 	l.Admin.Close()
 	if err := n.Serve(context.Background(), context.Background(), l); err == nil {

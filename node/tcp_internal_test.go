@@ -19,7 +19,7 @@ func TestPeerOfEveryProtocolIsKnown(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		for _, second := range []bool{false, true} {
 			t.Run(fmt.Sprintf("TLS %v HTTP/2 %v", secure, second), func(t *testing.T) {
-				n := New(Config{}, nil, nil, &bus.Bus{})
+				n := New(Config{}, nil, &bus.Bus{})
 				srv := n.server(t.Context(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if peerOf(r.Context()) == nil || (r.ProtoMajor == 2) != second {
 						t.Errorf("%s: its peer is %v", r.Proto, peerOf(r.Context()))

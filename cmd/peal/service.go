@@ -82,16 +82,13 @@ func (s *service) connect(ctx context.Context) (err error) {
 
 // authorize makes the node, which answers for who cfg knows.
 func (s *service) authorize(cfg auth.Config, mount map[string]http.Handler) error {
-	directory, err := auth.NewDirectory(cfg)
-	if err != nil {
-		return err
-	}
-	if s.verifier, err = auth.Open(cfg, auth.Options{Logger: s.log}); err != nil {
+	var err error
+	if s.verifier, err = auth.Open(cfg, auth.Options{Logger: s.log, Dir: s.settings.keysDir()}); err != nil {
 		return err
 	}
 	nodeConfig := s.settings.nodeConfig(s.log)
 	nodeConfig.Mount = mount
-	s.node = node.New(nodeConfig, s.verifier, directory, s.bus)
+	s.node = node.New(nodeConfig, s.verifier, s.bus)
 	return nil
 }
 

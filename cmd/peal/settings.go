@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,6 +35,14 @@ func (s *settings) readRealms() (auth.Config, error) {
 		return auth.Config{}, usagef("--realms: %v", err)
 	}
 	return auth.Parse(s.realms, data)
+}
+
+// keysDir is where the realms' keys are kept; "" if there is no disk of ours.
+func (s *settings) keysDir() string {
+	if s.data == "" {
+		return ""
+	}
+	return filepath.Join(s.data, "keys")
 }
 
 func (s *settings) logger(w io.Writer) *slog.Logger {

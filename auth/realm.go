@@ -1,0 +1,186 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+	"github.com/MicahParks/keyfunc/v3"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/pealhq/peal"
+)
+
+// realm is a Realm and what it takes to check its tokens. It does not change: a
+// realm that is configured otherwise is another one.
+type realm struct {
+	Realm   // with its defaults
+	keys    *keyset
+	keyfunc keyfunc.Keyfunc
+	parser  *jwt.Parser
+	revoked *Revocations
+}
+
+// newRealm makes the realm of c, which has its defaults.
+func newRealm(c Realm, keys *keyset, revoked *Revocations) (*realm, error) {
+	kf, err := keyfunc.New(keyfunc.Options{
+		Storage:      keys,
+		UseWhitelist: []jwkset.USE{"", jwkset.UseSig},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("realm %s: %w", c.Name, err)
+	}
+	return &realm{
+		Realm:   c,
+		keys:    keys,
+		keyfunc: kf,
+		revoked: revoked,
+		// The claims are checked here and not by the library: it has one leeway
+		// for exp and nbf, and its expiry arithmetic wraps around.
+		parser: jwt.NewParser(
+			jwt.WithValidMethods(c.Algorithms),
+			jwt.WithStrictDecoding(),
+			jwt.WithJSONNumber(),
+			jwt.WithoutClaimsValidation(),
+		),
+	}, nil
+}
+
+// verify checks everything about an access token but whether it has expired:
+// what costs nothing first, so that a stranger's token costs no signature and
+// wakes no fetch of keys.
+func (r *realm) verify(ctx context.Context, token string, now time.Time) (*Token, error) {
+	u, err := r.open(token)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.checkType(u.typ, u.typed); err != nil {
+		return nil, err
+	}
+	if err := checkKind(u.claims, u.typ); err != nil {
+		return nil, err
+	}
+	of, err := r.judge(u.claims, r.Audiences, now)
+	if err != nil {
+		return nil, err
+	}
+	t, err := r.readToken(u.claims, of)
+	if err != nil {
+		return nil, err
+	}
+	return t, r.checkSignature(ctx, token)
+}
+
+// unverified is what a token says that nobody has vouched for yet.
+type unverified struct {
+	typ    string
+	typed  bool // the header has a typ
+	claims jwt.MapClaims
+}
+
+// open takes a token apart.
+func (r *realm) open(token string) (u unverified, err error) {
+	if n := len(token); n < MinToken || n > MaxToken {
+		return u, refuse(ReasonMalformed, "20 to 12288 bytes", n)
+	}
+	header, payload, ok := segments(token)
+	if !ok {
+		return u, refuse(ReasonMalformed, "three segments of base64url", nil)
+	}
+	h, err := object(header)
+	if err != nil {
+		return u, refuse(ReasonMalformed, "a JSON object as header", err)
+	}
+	if err := r.checkHeader(h); err != nil {
+		return u, err
+	}
+	if u.claims, err = object(payload); err != nil {
+		return u, refuse(ReasonMalformed, "a JSON object as payload", err)
+	}
+	typ, found := h["typ"]
+	if u.typ, u.typed = typ.(string); found && !u.typed {
+		return u, refuse(ReasonMalformed, "typ a string", typ)
+	}
+	return u, nil
+}
+
+// checkHeader reads the header by exact names. It honours no extension (crit,
+// b64), and jwk, jku, x5u and x5c are never looked at: a token does not choose
+// its key.
+func (r *realm) checkHeader(h map[string]any) error {
+	if alg, ok := h["alg"].(string); !ok || !slices.Contains(r.Algorithms, alg) {
+		return refuse(ReasonAlgorithm, strings.Join(r.Algorithms, " "), h["alg"])
+	}
+	for _, name := range []string{"crit", "b64"} {
+		if _, ok := h[name]; ok {
+			return refuse(ReasonCrit, "no "+name+" in the header", nil)
+		}
+	}
+	if kid, ok := h["kid"].(string); !ok || kid == "" || len(kid) > maxKid {
+		return refuse(ReasonKidMissing, "kid a string of 1 to 256 bytes", h["kid"])
+	}
+	return nil
+}
+
+// object reads one JSON object that has one meaning; see checkObject. Numbers
+// stay as they are written.
+func object(data []byte) (m map[string]any, err error) {
+	if err := checkObject(data); err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	err = dec.Decode(&m)
+	return m, err
+}
+
+// checkSignature wants one of the realm's keys to have signed a token, and to be
+// for the token's algorithm.
+func (r *realm) checkSignature(ctx context.Context, token string) error {
+	if _, err := r.parser.ParseWithClaims(token, jwt.MapClaims{}, r.key(ctx)); err != nil {
+		return r.explain(err)
+	}
+	return nil
+}
+
+// key is the jwt.Keyfunc of the realm: the key that the header's kid names, if
+// it is for the header's alg.
+func (r *realm) key(ctx context.Context) jwt.Keyfunc {
+	find := r.keyfunc.KeyfuncCtx(ctx)
+	return func(t *jwt.Token) (any, error) {
+		key, err := find(t)
+		if err != nil {
+			return nil, err
+		}
+		if alg := t.Method.Alg(); !fits(alg, key) {
+			return nil, refuse(ReasonKey, alg, fmt.Sprintf("%T", key))
+		}
+		return key, nil
+	}
+}
+
+// explain turns an error of the parser into ours, without the library's text.
+func (r *realm) explain(err error) error {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
+		return refusal
+	}
+	switch {
+	case errors.Is(err, peal.ErrUnavailable):
+		return r.unavailable()
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return refuse(ReasonSignature, "", nil)
+	case errors.Is(err, keyfunc.ErrKeyfunc): // the key is published for another alg
+		return refuse(ReasonKey, "", nil)
+	}
+	return refuse(ReasonMalformed, "", nil)
+}
+
+func (r *realm) unavailable() error {
+	return fmt.Errorf("keys of realm %s: %w", r.Name, peal.ErrUnavailable)
+}
