@@ -33,6 +33,7 @@ type stored struct {
 	subject string
 	seq     uint64
 	data    []byte
+	header  nats.Header // with headerTime
 }
 
 // The statuses that end an answer.
@@ -41,7 +42,12 @@ const (
 	statusNone = "404"
 )
 
-// direct asks for stored messages. When the time is up it returns what has
+// direct asks for stored messages of the partition's stream.
+func (p *partition) direct(ctx context.Context, req directGet) (answer, error) {
+	return p.bus.direct(ctx, p.stream, req)
+}
+
+// direct asks for stored messages of a stream. When the time is up it returns what has
 // come, if anything has.
 //
 // Each message of an answer names the one before it, which is checked: after a
@@ -49,8 +55,8 @@ const (
 // The subscription is made here, not by jetstreamext, which leaves it behind
 // when there is no connection, and receives each answer twice beside a
 // connection's own replies.
-func (p *partition) direct(ctx context.Context, req directGet) (a answer, err error) {
-	nc := p.bus.read
+func (b *Bus) direct(ctx context.Context, stream string, req directGet) (a answer, err error) {
+	nc := b.read
 	body, err := json.Marshal(req)
 	if err != nil {
 		return answer{}, err
@@ -60,7 +66,7 @@ func (p *partition) direct(ctx context.Context, req directGet) (a answer, err er
 		return answer{}, err
 	}
 	defer sub.Unsubscribe() // fails only without a connection, and then it is gone from this side
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+p.stream, sub.Subject, body); err != nil {
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, sub.Subject, body); err != nil {
 		return answer{}, err
 	}
 
@@ -99,7 +105,7 @@ func (p *partition) direct(ctx context.Context, req directGet) (a answer, err er
 		if last, err = sequence(m, headerSequence); err != nil {
 			return answer{}, err
 		}
-		a.messages = append(a.messages, stored{m.Header.Get(headerSubject), last, m.Data})
+		a.messages = append(a.messages, stored{m.Header.Get(headerSubject), last, m.Data, m.Header})
 	}
 }
 

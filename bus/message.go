@@ -49,6 +49,7 @@ type Gap struct {
 const (
 	headerSequence = jetstream.SequenceHeader
 	headerSubject  = jetstream.SubjectHeader
+	headerTime     = "Nats-Time-Stamp"
 	headerPrevious = "Nats-Last-Sequence"
 	headerPending  = "Nats-Num-Pending"
 	headerUpTo     = "Nats-UpTo-Sequence"

@@ -2,10 +2,7 @@ package bus
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -176,41 +173,10 @@ func (p *partition) fetchFromLeader(ctx context.Context, subject string, from Cu
 	return &Message{Cursor: Cursor{Epoch: from.Epoch, Seq: m.seq}, Data: m.data}, nil
 }
 
-// leaderGet is a request for one stored message that only the leader answers.
-type leaderGet struct {
-	Seq     uint64 `json:"seq"`
-	NextFor string `json:"next_by_subj,omitempty"` // "": the message of that very sequence
-}
-
-// getFromLeader reads one message; nil if the leader does not have it.
+// getFromLeader reads one message of the partition's stream; nil if the leader
+// does not have it.
 func (p *partition) getFromLeader(ctx context.Context, get leaderGet) (*stored, error) {
-	doing := "read stream " + p.stream + " from its leader"
-	request, err := json.Marshal(get)
-	if err != nil {
-		return nil, err
-	}
-	msg, err := p.bus.read.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+p.stream, request)
-	if err != nil {
-		return nil, unavailable(doing, err)
-	}
-	var answer struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Subject  string `json:"subject"`
-			Sequence uint64 `json:"seq"`
-			Data     []byte `json:"data"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(msg.Data, &answer); err != nil {
-		return nil, unavailable(doing, err)
-	}
-	if answer.Error != nil {
-		if answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-			return nil, nil
-		}
-		return nil, unavailable(doing, answer.Error)
-	}
-	return &stored{answer.Message.Subject, answer.Message.Sequence, answer.Message.Data}, nil
+	return p.bus.getFromLeader(ctx, p.stream, get)
 }
 
 // fill reads the place of a hole from the leader: a message up to target is
