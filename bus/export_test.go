@@ -222,3 +222,14 @@ func (b *Bus) Silence(ago ...time.Duration) {
 		s.silent.Store(true)
 	}
 }
+
+// RevokedKey is the subject of a revocation in its bucket.
+func RevokedKey(r peal.Revocation) string { return revokedKey(r) }
+
+// OnceKey is the subject of an id in the bucket of revocations.
+func OnceKey(id ...string) string { return onceKey(id) }
+
+// RevocationValue is the stored form of a revocation.
+func RevocationValue(r peal.Revocation, keep time.Duration) ([]byte, error) {
+	return revocationValue(r, keep)
+}

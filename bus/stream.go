@@ -67,6 +67,7 @@ func prefBucket(r Region) string         { return "PEAL_PREF_" + string(r) }
 func queueBucket(r Region) string        { return "PEAL_QUEUE_" + string(r) }
 func limitBucket(r Region) string        { return "PEAL_LIMIT_" + string(r) }
 func revokedBucket() string              { return "PEAL_REVOKED" }
+func bucketStream(b string) string       { return "KV_" + b }
 func wildcardRefs(prefix string) string  { return prefix + ".{{wildcard(1)}}.{{wildcard(2)}}" }
 func wildcardRefs3(prefix string) string { return wildcardRefs(prefix) + ".{{wildcard(3)}}" }
 
@@ -188,8 +189,21 @@ func (l layout) buckets() []jetstream.KeyValueConfig {
 	return []jetstream.KeyValueConfig{
 		{Bucket: prefBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(prefBytes)},
 		{Bucket: queueBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(queueBytes)},
-		{Bucket: revokedBucket(), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(revokeBytes), LimitMarkerTTL: time.Hour},
+		l.revoked(),
 		{Bucket: limitBucket(l.region), History: 1, Storage: jetstream.MemoryStorage, Replicas: l.replicas, MaxBytes: limitBytes, TTL: slotTTL, LimitMarkerTTL: slotTTL},
+	}
+}
+
+// revoked holds whose tokens are not good any more, and which logout tokens were
+// used. It refuses what is new when it is full, and each key has a TTL of its own.
+func (l layout) revoked() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket:         revokedBucket(),
+		History:        1,
+		Storage:        jetstream.FileStorage,
+		Replicas:       l.replicas,
+		MaxBytes:       l.bytes(revokeBytes),
+		LimitMarkerTTL: time.Hour,
 	}
 }
 

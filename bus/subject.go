@@ -28,17 +28,24 @@ func ParseRegion(s string) (Region, error) {
 
 // tokenForm is what any token of a subject that we build looks like. JetStream
 // stores a subject with a literal * or >, and a filter made of such a token
-// reads everybody's messages: so no id gets into a subject but by subject().
+// reads everybody's messages: so no id gets into a subject but by subject() and
+// keySubject().
 var tokenForm = regexp.MustCompile(`^[A-Za-z0-9_=-]{1,180}$`)
 
 // subject builds a subject of this package: "peal.", the kind, the tokens.
-// It is the only place that does. It panics for a token that is not of
-// tokenForm: ids are validated and escaped long before, so that is a bug, and
-// going on would read or write another user's messages.
-func subject(kind string, tokens ...string) string {
+// It panics for a token that is not of tokenForm: ids are validated and escaped
+// long before, so that is a bug, and going on would read or write another user's
+// messages.
+func subject(kind string, tokens ...string) string { return join("peal."+kind, tokens) }
+
+// keySubject is the subject of a key of a key-value bucket, which is made of
+// tokens. It panics as subject does.
+func keySubject(bucket string, tokens ...string) string { return join("$KV."+bucket, tokens) }
+
+// join is for subject and keySubject alone.
+func join(prefix string, tokens []string) string {
 	var b strings.Builder
-	b.WriteString("peal.")
-	b.WriteString(kind)
+	b.WriteString(prefix)
 	for _, t := range tokens {
 		if !tokenForm.MatchString(t) {
 			panic(fmt.Sprintf("bus: %q is not a subject token", t))
@@ -125,9 +132,15 @@ func (pl place) subject(kind string, r Region) string {
 // messageID makes the Nats-Msg-Id of a notification in an inbox. JetStream
 // looks for duplicates in the whole stream, so the id names the inbox too: a
 // tenant's notification must not be dropped because another tenant has one of
-// the same id. Each part is preceded by its length, so no two lists of parts
-// hash the same bytes.
+// the same id.
 func messageID(parts ...string) string {
+	sum := digest(parts...)
+	return base64.RawURLEncoding.EncodeToString(sum[:18]) // 144 bits: no collision to expect among 2^50 ids
+}
+
+// digest is the SHA-256 of a list. Each part is preceded by its length, so no
+// two lists hash the same bytes.
+func digest(parts ...string) [sha256.Size]byte {
 	h := sha256.New()
 	for _, p := range parts {
 		var n [4]byte
@@ -135,5 +148,12 @@ func messageID(parts ...string) string {
 		h.Write(n[:])
 		h.Write([]byte(p))
 	}
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:18]) // 144 bits: no collision to expect among 2^50 ids
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// hashed is a token that stands for a list. Two lists have the same only if
+// SHA-256 fails.
+func hashed(parts ...string) string {
+	sum := digest(parts...)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
