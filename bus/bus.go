@@ -123,6 +123,8 @@ type Bus struct {
 	ending  sync.Once       // sets failure and closes closed
 	done    sync.WaitGroup  // of every goroutine that the bus has started
 
+	watches watches // of revocations
+
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
 	health *health
@@ -190,11 +192,12 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close ends every feed, waits for the publishes under way, and disconnects.
+// Close ends every feed and every watch of revocations, waits for the publishes under way, and disconnects.
 // It may be called more than once.
 func (b *Bus) Close() {
 	b.once.Do(func() {
 		b.end()
+		b.watches.close()
 		for _, p := range b.partitions {
 			p.publisher.close()
 		}

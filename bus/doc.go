@@ -4,5 +4,8 @@
 // cursor, publishing, and the feed: replay of what is stored, spliced with
 // what arrives, without a hole or a repeat and without anything created on the
 // NATS server for a reader but one core subscription per followed inbox.
+//
+// It keeps revocations too, and tells every node of them.
+//
 // docs/design.md says why.
 package bus

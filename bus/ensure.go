@@ -34,10 +34,15 @@ func ensure(ctx context.Context, js jetstream.JetStream, l layout) (partitions i
 
 // restore creates what is missing of the streams of a running bus.
 func (b *Bus) restore(ctx context.Context) error {
+	_, err := ensure(ctx, b.reads, b.layout()) // another number of partitions shows when they are read
+	return err
+}
+
+// layout is that of the region as this bus has found it.
+func (b *Bus) layout() layout {
 	l := b.cfg.layout()
 	l.partitions = len(b.partitions)
-	_, err := ensure(ctx, b.reads, l) // another number of partitions shows when they are read
-	return err
+	return l
 }
 
 // storedPartitions reads the number of partitions that the region was created

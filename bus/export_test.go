@@ -223,6 +223,11 @@ func (b *Bus) Silence(ago ...time.Duration) {
 	}
 }
 
+const (
+	ToldWithin   = toldWithin
+	RestoreBatch = restoreBatch
+)
+
 // RevokedKey is the subject of a revocation in its bucket.
 func RevokedKey(r peal.Revocation) string { return revokedKey(r) }
 
@@ -232,4 +237,17 @@ func OnceKey(id ...string) string { return onceKey(id) }
 // RevocationValue is the stored form of a revocation.
 func RevocationValue(r peal.Revocation, keep time.Duration) ([]byte, error) {
 	return revocationValue(r, keep)
+}
+
+// ReadRevocationsFromLeader tells sink what the bucket of revocations has up to
+// a sequence, while every replica answers with messages of an older bucket.
+func (b *Bus) ReadRevocationsFromLeader(ctx context.Context, last uint64, sink func(Revoked)) error {
+	w := newWatch(b, sink)
+	w.created = time.Now().Add(time.Hour)
+	for w.seen < last {
+		if err := w.read(ctx, last); err != nil {
+			return err
+		}
+	}
+	return nil
 }

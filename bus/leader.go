@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -53,4 +54,27 @@ func (b *Bus) getFromLeader(ctx context.Context, stream string, get leaderGet) (
 	}
 	m.header.Set(headerTime, answer.Message.Time) // as in an answer to Direct Get
 	return m, nil
+}
+
+// streamEnd asks the leader of a stream when it was created, which tells one
+// incarnation from another where there is no epoch, and for the sequence of its
+// last message.
+func (b *Bus) streamEnd(ctx context.Context, stream string) (created time.Time, last uint64, err error) {
+	doing := "ask for stream " + stream
+	msg, err := b.read.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+stream, nil)
+	if err != nil {
+		return time.Time{}, 0, unavailable(doing, err)
+	}
+	var answer struct {
+		Error   *jetstream.APIError   `json:"error"`
+		Created time.Time             `json:"created"`
+		State   jetstream.StreamState `json:"state"`
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return time.Time{}, 0, unavailable(doing, err)
+	}
+	if answer.Error != nil {
+		return time.Time{}, 0, unavailable(doing, answer.Error)
+	}
+	return answer.Created, answer.State.LastSeq, nil
 }

@@ -1,0 +1,407 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// How a watch looks. What is announced is read at once; the rest finds what was
+// not heard.
+const (
+	// watchInterval is how often a watch asks whether it has seen everything,
+	// or up to a quarter sooner, so that not all nodes ask at once.
+	watchInterval = time.Second
+
+	// watchPause is for how long, at most, it waits after an announcement: so
+	// many nodes do not ask at the same moment, and many revocations cost one
+	// question.
+	watchPause = 50 * time.Millisecond
+
+	// watchPatience is how long an answer may take before it asks again: less
+	// than Config.Timeout, for an answer can get lost with a connection. It
+	// doubles up to that while there is none.
+	watchPatience = time.Second
+
+	// toldWithin is what is promised: a revocation is told so soon.
+	toldWithin = 2 * time.Second
+
+	// clockSlack is how far our clock may be ahead of JetStream's.
+	clockSlack = time.Minute
+
+	watchBatch   = 256       // messages of one read
+	watchBytes   = 256 << 10 // bytes of it
+	restoreBatch = 128       // revocations that are stored again before it looks for new ones
+	forgetEvery  = time.Minute
+)
+
+// watches are those that are running.
+type watches struct {
+	mu     sync.Mutex // protects the rest
+	all    map[*watch]struct{}
+	closed bool
+}
+
+// close lets no further watch begin. Those that run end with the bus.
+func (w *watches) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+}
+
+// FollowRevocations tells sink every revocation that is stored, then those that
+// come, each within 2 s of its storing as long as NATS is there. It may tell one
+// again, and tells a repeated one, whose At is later, as another. Nobody takes a
+// revocation back: the sink forgets it after Until.
+//
+// sink is called by one goroutine and must not block, or others come later. If
+// the bucket is lost, what sink was told and is not over is stored again, with
+// its At, for those who start later. stop waits until sink is not called any
+// more, so it must not be called by sink; Close ends it too, and tells a bus that
+// is closed of nothing.
+//
+// Each call has a watch of its own, which costs JetStream about one small request
+// a second, and this process the memory of what is revoked.
+func (b *Bus) FollowRevocations(sink func(Revoked)) (stop func()) {
+	b.watches.mu.Lock()
+	defer b.watches.mu.Unlock()
+	if b.watches.closed {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(b.life)
+	w := newWatch(b, sink)
+	if b.watches.all == nil {
+		b.watches.all = make(map[*watch]struct{})
+	}
+	b.watches.all[w] = struct{}{}
+	b.done.Go(func() { defer close(w.done); w.run(ctx) })
+	return func() {
+		cancel()
+		<-w.done
+		b.watches.mu.Lock()
+		defer b.watches.mu.Unlock()
+		delete(b.watches.all, w)
+	}
+}
+
+// RevocationsUnseen returns for how long this process has not been able to say
+// that every revocation that is stored was told to its followers; 0 as long as
+// the last time is within the 2 s that are promised, and the longest duration
+// before the first, or if nobody follows. Who can't see revocations may let
+// somebody in who is to stay out.
+func (b *Bus) RevocationsUnseen() time.Duration {
+	b.watches.mu.Lock()
+	defer b.watches.mu.Unlock()
+	if len(b.watches.all) == 0 {
+		return math.MaxInt64
+	}
+	longest := time.Duration(0)
+	for w := range b.watches.all {
+		longest = max(longest, w.unseen())
+	}
+	return longest
+}
+
+// watch tells one sink of revocations.
+//
+// Nothing is created on the server for it, so nothing can end there unnoticed:
+// it asks the leader where the bucket ends, and reads from where it stands. An
+// announcement only has it ask sooner.
+type watch struct {
+	bus    *Bus
+	sink   func(Revoked)
+	stream string
+	wake   chan struct{} // capacity 1: something was announced
+	done   chan struct{} // closed when run has ended
+	begun  time.Time     // of the count in proven
+
+	// proven is when the leader was asked last of all the times that sink turned
+	// out to have been told everything by then, in ns since begun; 0 before the first.
+	proven atomic.Int64
+
+	// Owned by run.
+	created  time.Time           // when the incarnation of the bucket was created
+	seen     uint64              // everything up to this sequence of it was told
+	known    map[string]*known   // by key: what was told, until it is over
+	lacking  map[string]struct{} // keys of what was told and is not in this incarnation, or only an older one
+	gone     time.Time           // since when the bucket is not there; zero while it is
+	forgot   time.Time           // when known was last looked through for what is over
+	patience time.Duration       // with the next question
+}
+
+// known is a revocation that was told.
+type known struct {
+	Revoked
+	seq uint64 // of the key's last message in this incarnation of the bucket; 0: it has none
+}
+
+func newWatch(b *Bus, sink func(Revoked)) *watch {
+	return &watch{
+		bus: b, sink: sink, stream: bucketStream(revokedBucket()),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), begun: time.Now(),
+		patience: min(watchPatience, b.cfg.Timeout),
+		known:    make(map[string]*known), lacking: make(map[string]struct{}),
+	}
+}
+
+func (w *watch) unseen() time.Duration {
+	proven := w.proven.Load()
+	if proven == 0 {
+		return math.MaxInt64
+	}
+	if d := time.Since(w.begun) - time.Duration(proven); d > toldWithin {
+		return d
+	}
+	return 0
+}
+
+func (w *watch) run(ctx context.Context) {
+	sub, err := w.bus.live.Subscribe(subject(keyRevoked), func(*nats.Msg) {
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil { // the bus has no connection any more, and says so
+		return
+	}
+	defer sub.Unsubscribe() // fails only without a connection
+
+	what := whatStream(w.stream)
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-w.wake:
+			if !pause(ctx, rand.N(watchPause)) {
+				return
+			}
+		}
+		more, err := w.check(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			w.patience = min(2*w.patience, w.bus.cfg.Timeout)
+			w.bus.health.lose(what, err)
+		} else {
+			w.patience = min(watchPatience, w.bus.cfg.Timeout)
+			w.bus.health.find(what)
+		}
+		next := watchInterval - rand.N(watchInterval/4)
+		if more {
+			next = 0
+		}
+		t.Reset(next)
+	}
+}
+
+// pause waits, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// check tells what the bucket has and was not told, and stores again what it has
+// lost. more is set if it has more of the latter to do.
+func (w *watch) check(ctx context.Context) (more bool, err error) {
+	asked := time.Since(w.begun)
+	created, last, err := w.end(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return w.missing(ctx, err)
+	}
+	w.gone = time.Time{}
+	if err != nil {
+		return false, err
+	}
+	// One that ends before what was in it has lost its tail, or was restored.
+	if !created.Equal(w.created) || last < w.seen {
+		w.renewed(created)
+	}
+	for w.seen < last {
+		if err := w.read(ctx, last); err != nil {
+			return false, err
+		}
+	}
+	w.proven.Store(int64(max(asked, 1)))
+	w.forget()
+	if len(w.lacking) > 0 {
+		return w.restore(ctx)
+	}
+	return false, nil
+}
+
+// end asks the leader of which incarnation the bucket is, and where it ends.
+func (w *watch) end(ctx context.Context) (created time.Time, last uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.patience)
+	defer cancel()
+	return w.bus.streamEnd(ctx, w.stream)
+}
+
+// renewed begins anew with a bucket that is another one than before.
+func (w *watch) renewed(created time.Time) {
+	w.created, w.seen = created, 0
+	for key, k := range w.known {
+		k.seq = 0
+		w.lacking[key] = struct{}{}
+	}
+}
+
+// missing creates the bucket again if it is still not there after a while: NATS
+// came back empty, or somebody deleted it.
+func (w *watch) missing(ctx context.Context, err error) (more bool, _ error) {
+	if w.gone.IsZero() {
+		w.gone = time.Now()
+	}
+	if time.Since(w.gone) < retryInterval {
+		return false, err
+	}
+	w.bus.log.Warn("bucket of revocations is gone and created again", "stream", w.stream, "known", len(w.known))
+	ctx, cancel := context.WithTimeout(ctx, w.bus.cfg.Timeout)
+	defer cancel()
+	if refused := ensureBucket(ctx, w.bus.reads, w.bus.layout().revoked()); refused != nil {
+		return false, refused
+	}
+	return true, err // until it is read
+}
+
+// read takes the next messages, up to the bucket's end. Any replica may answer;
+// but whether nothing is left before the end only the leader can say, and of
+// which incarnation a replica is shows in nothing but the age of its messages.
+func (w *watch) read(ctx context.Context, last uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, w.patience)
+	defer cancel()
+	filter := wildcards(keySubject(revokedBucket(), keyRevoked), 1)
+	a, err := w.bus.direct(ctx, w.stream, directGet{Seq: w.seen + 1, NextFor: filter, Batch: watchBatch, MaxBytes: watchBytes})
+	if err != nil {
+		return unavailable("read stream "+w.stream, err)
+	}
+	if len(a.messages) > 0 && !w.isOld(a.messages[0]) {
+		for _, m := range a.messages {
+			w.take(m)
+		}
+		return nil
+	}
+	m, err := w.bus.getFromLeader(ctx, w.stream, leaderGet{Seq: w.seen + 1, NextFor: filter})
+	switch {
+	case err != nil:
+		return err
+	case m == nil:
+		w.seen = last
+	default:
+		w.take(*m)
+	}
+	return nil
+}
+
+// isOld reports whether a message is older than the bucket.
+func (w *watch) isOld(m stored) bool {
+	at, err := time.Parse(time.RFC3339Nano, m.header.Get(headerTime))
+	return err != nil || at.Before(w.created)
+}
+
+// take tells the sink of a message, unless it knows.
+func (w *watch) take(m stored) {
+	w.seen = m.seq
+	k := w.known[m.subject]
+	if k != nil {
+		k.seq = m.seq
+	}
+	if isMarker(m) {
+		return
+	}
+	r, err := readRevoked(m)
+	if err != nil {
+		w.bus.log.Warn("stored revocation is passed over", "stream", w.stream, "key", m.subject, "sequence", m.seq, "err", err)
+		return
+	}
+	switch {
+	case k != nil && r.At.Before(k.At):
+		w.lacking[m.subject] = struct{}{}
+		return
+	case k != nil && r.At.Equal(k.At) && !r.Until.After(k.Until):
+	default:
+		w.known[m.subject] = &known{Revoked: r, seq: m.seq}
+		w.sink(r)
+	}
+	delete(w.lacking, m.subject)
+}
+
+// forget drops what is over, now and then.
+func (w *watch) forget() {
+	if time.Since(w.forgot) < forgetEvery {
+		return
+	}
+	w.forgot = time.Now()
+	for key, k := range w.known {
+		if time.Until(k.Until) < -clockSlack {
+			delete(w.known, key)
+			delete(w.lacking, key)
+		}
+	}
+}
+
+// restore stores again some of what the bucket has lost. All nodes do so at
+// once, in an order of their own: whoever is first with a key stores it, and the
+// others see that when they look next. more is set if it got on.
+func (w *watch) restore(ctx context.Context) (more bool, err error) {
+	type post struct {
+		key string
+		ack jetstream.PubAckFuture
+	}
+	var posts []post
+	for key := range w.lacking {
+		k := w.known[key]
+		value, err := k.encode()
+		if err != nil {
+			return false, err
+		}
+		ack, err := w.bus.writes.PublishMsgAsync(&nats.Msg{Subject: key, Data: value},
+			jetstream.WithMsgTTL(ttl(time.Until(k.Until)+clockSlack)),
+			jetstream.WithExpectLastSequencePerSubject(k.seq))
+		if err != nil {
+			return false, unavailable("store a revocation again", err)
+		}
+		if posts = append(posts, post{key, ack}); len(posts) == restoreBatch {
+			break
+		}
+	}
+	// What is not answered in time is found out by looking, like what another
+	// has stored: nobody waits longer for what is new.
+	ctx, cancel := context.WithTimeout(ctx, watchPatience/2)
+	defer cancel()
+	for _, p := range posts {
+		select {
+		case ack := <-p.ack.Ok():
+			w.known[p.key].seq = ack.Sequence
+			delete(w.lacking, p.key)
+			more = true
+		case refused := <-p.ack.Err():
+			if !isConflict(refused) {
+				err = unavailable("store a revocation again", full(refused))
+			}
+		case <-ctx.Done():
+			err = unavailable("store a revocation again", ctx.Err())
+		}
+	}
+	if more {
+		w.bus.announce()
+	}
+	return more && len(w.lacking) > 0, err
+}
