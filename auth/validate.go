@@ -99,11 +99,11 @@ func (r Realm) validate(path string) error {
 	return r.validateRules(path)
 }
 
-// Bounds of how long a token may be good. Over ten years a revocation would be
-// remembered for ever.
+// Bounds of how long a token may be good, which is how long a revocation is
+// remembered.
 const (
 	minTokenLife = time.Minute
-	maxTokenLife = 10 * 366 * 24 * time.Hour
+	maxTokenLife = 5 * 365 * 24 * time.Hour
 )
 
 // validateRules holds what tokens must be beyond their issuer and audience.
@@ -115,7 +115,7 @@ func (r Realm) validateRules(path string) error {
 		return peal.Invalid(fmt.Sprintf("%s.logoutAudiences[%d]", path, i), "must not be empty")
 	}
 	if d := r.MaxTokenLife; d != 0 && (d < minTokenLife || d > maxTokenLife) {
-		return peal.Invalid(path+".maxTokenLife", "must be 1m to 87840h")
+		return peal.Invalid(path+".maxTokenLife", "must be 1m to 43800h")
 	}
 	for _, claim := range slices.Sorted(maps.Keys(r.RequiredClaims)) {
 		if err := r.RequiredClaims[claim].validate(path + ".requiredClaims." + claim); err != nil {

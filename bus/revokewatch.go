@@ -3,8 +3,10 @@ package bus
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,6 +111,23 @@ func (b *Bus) RevocationsUnseen() time.Duration {
 	return longest
 }
 
+// AwaitRevocations returns when the followers have been told every revocation
+// that was stored when they began, or with ctx's error.
+func (b *Bus) AwaitRevocations(ctx context.Context) error {
+	b.watches.mu.Lock()
+	all := slices.Collect(maps.Keys(b.watches.all))
+	b.watches.mu.Unlock()
+	for _, w := range all {
+		select {
+		case <-w.first:
+		case <-w.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // watch tells one sink of revocations.
 //
 // Nothing is created on the server for it, so nothing can end there unnoticed:
@@ -119,6 +138,7 @@ type watch struct {
 	sink   func(Revoked)
 	stream string
 	wake   chan struct{} // capacity 1: something was announced
+	first  chan struct{} // closed when sink was told everything for the first time
 	done   chan struct{} // closed when run has ended
 	begun  time.Time     // of the count in proven
 
@@ -145,7 +165,7 @@ type known struct {
 func newWatch(b *Bus, sink func(Revoked)) *watch {
 	return &watch{
 		bus: b, sink: sink, stream: bucketStream(revokedBucket()),
-		wake: make(chan struct{}, 1), done: make(chan struct{}), begun: time.Now(),
+		wake: make(chan struct{}, 1), first: make(chan struct{}), done: make(chan struct{}), begun: time.Now(),
 		patience: min(watchPatience, b.cfg.Timeout),
 		known:    make(map[string]*known), lacking: make(map[string]struct{}),
 	}
@@ -239,7 +259,9 @@ func (w *watch) check(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	w.proven.Store(int64(max(asked, 1)))
+	if w.proven.Swap(int64(max(asked, 1))) == 0 {
+		close(w.first)
+	}
 	w.forget()
 	if len(w.lacking) > 0 {
 		return w.restore(ctx)

@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
 )
 
 const (
@@ -55,6 +56,22 @@ func (r *roomed) Read(b []byte) (int, error) {
 }
 
 func (r *roomed) leave() { r.room.held.Add(-r.held) }
+
+// identify finds out who is calling, and reads the body into v. Who is calling is
+// told after what is wrong with the body, but found out before it is read: a
+// stranger's gets little room. So refused is why the caller may not do what the
+// role is for, to be returned when the body has been looked at.
+func (n *Node) identify(w http.ResponseWriter, r *request, role auth.Role, v any) (caller auth.Caller, refused, err error) {
+	if _, err := r.query(); err != nil {
+		return auth.Caller{}, nil, err
+	}
+	caller, refused = n.authenticate(r, role)
+	room := &n.bodies
+	if refused != nil {
+		room = &n.strangers
+	}
+	return caller, refused, r.body(w, v, room)
+}
 
 // body reads a JSON body into v, strictly: a name that is unknown, repeated or
 // spelled in another case is an error, and so is a string that is not UTF-8.

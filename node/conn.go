@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 )
 
@@ -17,6 +17,8 @@ const (
 	tokenExpired reason = "token_expired"
 	slowClient   reason = "slow_client" // took nothing for the write timeout; its cursor brings it back
 	draining     reason = "draining"
+	revoked      reason = "revoked"
+	realmChanged reason = "realm_changed" // its configuration; the token may still be good
 )
 
 // farewell is what the client is told before the server ends its connection.
@@ -24,6 +26,8 @@ var farewell = map[reason]struct{ code, message string }{
 	tokenExpired: {"TOKEN_EXPIRED", "Your token has expired"},
 	slowClient:   {"SLOW_CLIENT", "You took nothing for too long"},
 	draining:     {"DRAINING", "This server is going away: connect again"},
+	revoked:      {"REVOKED", "Your token is not good any more: sign in again"},
+	realmChanged: {"DRAINING", "The rules of your realm have changed: connect again"},
 }
 
 // transport holds an open response and writes to it. There is one kind, the
@@ -47,11 +51,11 @@ type transport interface {
 // conn is an open SSE response. It is the sink of a feed.
 type conn struct {
 	node      *Node
-	inbox     peal.Inbox
-	expires   time.Time // of the caller's token
+	caller    auth.Caller
 	transport transport
 	spoke     spoke
 	ended     atomic.Bool
+	going     atomic.Bool // it is being let go, in its turn
 	opened    time.Time
 
 	// Owned by the wheel's goroutine once the connection is in the wheel.
@@ -112,8 +116,8 @@ func (n *Node) open(c *conn) error {
 // schedule sets when the wheel wakes the connection next.
 func (c *conn) schedule(now time.Time) {
 	next := c.beat
-	if c.expires.Before(next) {
-		next = c.expires
+	if c.caller.Expires.Before(next) {
+		next = c.caller.Expires
 	}
 	c.node.wheel.set(&c.spoke, now, next)
 	if c.ended.Load() { // meanwhile: leave may have been here before us

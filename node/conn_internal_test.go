@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestNothingOpensOnceTheDrainHasBegun(t *testing.T) {
 	n := New(Config{}, nil, &bus.Bus{})
 	n.refuseConnections()
-	c := &conn{node: n, expires: time.Now().Add(time.Hour)}
+	c := &conn{node: n, caller: auth.Caller{Expires: time.Now().Add(time.Hour)}}
 	if err := n.open(c); !errors.Is(err, peal.ErrUnavailable) {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
@@ -27,7 +28,7 @@ func TestNothingOpensOnceTheDrainHasBegun(t *testing.T) {
 // holds on to it afterwards, in whatever order its end and the wheel come.
 func TestNothingHoldsAConnectionThatLeft(t *testing.T) {
 	n := New(Config{}, nil, &bus.Bus{})
-	c := &conn{node: n, expires: time.Now().Add(time.Hour)}
+	c := &conn{node: n, caller: auth.Caller{Expires: time.Now().Add(time.Hour)}}
 	if err := n.open(c); err != nil {
 		t.Fatal(err)
 	}

@@ -39,9 +39,12 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	if n.draining.Load() {
 		return errDraining
 	}
+	if err := n.sighted(); err != nil {
+		return err
+	}
 
 	h := newHandler(w, r.Request, n.cfg.WriteTimeout)
-	c := &conn{node: n, inbox: caller.Inbox, expires: caller.Expires, transport: h}
+	c := &conn{node: n, caller: caller, transport: h}
 	feed, err := n.bus.Follow(r.Context(), caller.Inbox, after, c)
 	if err != nil {
 		return err
@@ -54,6 +57,7 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	}
 	why := clientGone
 	defer func() { n.leave(c, why) }()
+	n.reviewConn(c)
 	beginEventStream(w)
 	feed.Resume()
 	why = h.run(r.Context())

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/bustest"
 	"github.com/pealhq/peal/sse"
@@ -84,7 +85,7 @@ func attend(t *testing.T, n *Node, after bus.Cursor, peer *moody, grace time.Dur
 	t.Helper()
 	h := newHandler(peer, httptest.NewRequest("GET", "/", nil), time.Minute)
 	h.grace = grace
-	feed, err := n.bus.Follow(t.Context(), janes, after, &conn{node: n, inbox: janes, transport: h})
+	feed, err := n.bus.Follow(t.Context(), janes, after, &conn{node: n, caller: auth.Caller{Inbox: janes}, transport: h})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,6 +64,9 @@ func newMetrics(n *Node) *metrics {
 		}
 		return 0
 	})
+	gauge("peal_revocations", "Revocations that tokens are held against.", func() float64 { return float64(n.verifier.Revocations().Len()) })
+	gauge("peal_revocations_unseen_seconds", "For how long the revocations that are stored could not be seen; 0 while they can.", func() float64 { return n.bus.RevocationsUnseen().Seconds() })
+	r.MustRegister(realmKeys{n})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "peal_build_info", Help: "1, with the version of this program."}, []string{"version", "go"})
 	build.WithLabelValues(n.cfg.Version, runtime.Version()).Set(1)
 	r.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -108,6 +108,9 @@ type Node struct {
 	leaving  atomic.Bool // told to end: not ready
 	draining atomic.Bool // lets go of its connections and takes no new ones
 
+	reviewing chan struct{} // capacity 1: every connection is to be looked at again
+	refusals  *sampler
+
 	told atomic.Int64  // when a 503 was logged last, in ns since the wheel's start
 	left chan struct{} // capacity 1: a connection has ended
 
@@ -125,7 +128,9 @@ func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 		verifier: v,
 		bus:      b,
 		left:     make(chan struct{}, 1),
-		conns:    make(map[*conn]struct{}),
+
+		reviewing: make(chan struct{}, 1),
+		conns:     make(map[*conn]struct{}),
 	}
 	n.log = n.cfg.Logger
 	n.bodies.most, n.strangers.most = maxBodies, maxStrangers
@@ -133,6 +138,7 @@ func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 	n.users = newThrottle[peal.Inbox]("user", n.cfg.ConnectsPerUser, userBurst)
 	n.addresses = newThrottle[netip.Prefix]("address", n.cfg.ConnectsPerAddress, addressBurst)
 	n.wheel = newWheel(time.Now())
+	n.refusals = newSampler(n.log)
 	n.metrics = newMetrics(n)
 	return n
 }
@@ -144,6 +150,8 @@ func (n *Node) ready() string {
 		return "draining"
 	case n.bus.Away() > n.cfg.AwayPatience:
 		return "NATS is away"
+	case n.blind():
+		return "revocations can't be seen"
 	}
 	for _, realm := range n.verifier.Status() {
 		if realm.Usable {

@@ -22,6 +22,9 @@ var (
 	errNotAcceptable = errors.New("not acceptable")
 	errTooLarge      = errors.New("too large")
 	errMediaType     = errors.New("unsupported media type")
+	errFormType      = errors.New("no form")
+	errFormTooLarge  = errors.New("form too large")
+	errBrowser       = errors.New("sent by a page in a browser")
 )
 
 // internal is every error that is not in problems. Its text stays in our log.
@@ -36,11 +39,14 @@ var problems = []struct {
 	{peal.ErrInvalid, problem{400, "INVALID_REQUEST", ""}},
 	{peal.ErrTokenExpired, problem{401, "UNAUTHENTICATED", "The token has expired"}},
 	{peal.ErrUnauthenticated, problem{401, "UNAUTHENTICATED", "A valid bearer token of the named realm is required"}},
+	{errBrowser, problem{403, "FORBIDDEN", "The admin port takes nothing from a page in a browser"}},
 	{peal.ErrForbidden, problem{403, "FORBIDDEN", "The token does not allow this"}},
 	{errNotFound, problem{404, "NOT_FOUND", "There is nothing at this path"}},
 	{errMethod, problem{405, "METHOD_NOT_ALLOWED", "This path has no such method"}},
 	{errNotAcceptable, problem{406, "NOT_ACCEPTABLE", "This path answers with text/event-stream only"}},
 	{errTooLarge, problem{413, "TOO_LARGE", "The body must be at most 1 MiB"}},
+	{errFormTooLarge, problem{413, "TOO_LARGE", "The form must be at most 13,312 bytes"}},
+	{errFormType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/x-www-form-urlencoded, without a content encoding"}},
 	{errMediaType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json, without a content encoding"}},
 	{peal.ErrTooManyConnections, problem{429, "CONNECTION_LIMIT", "This user has too many open connections"}},
 	{errTooFast, problem{429, "RATE_LIMIT", "Too many attempts to connect: wait as long as Retry-After says"}},
@@ -59,7 +65,11 @@ func problemOf(err error) problem {
 // refuse answers with a problem.
 func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 	p := problemOf(err)
-	n.metrics.refused.WithLabelValues(p.code, refusalReason(err)).Inc()
+	why := refusalReason(err)
+	n.metrics.refused.WithLabelValues(p.code, why).Inc()
+	if p.status == http.StatusUnauthorized || p.status == http.StatusForbidden {
+		n.refusals.refused(r, class{p.code, why, n.realmOf(r)})
+	}
 	detail := p.detail
 	var invalid *peal.InvalidError
 	if detail == "" && errors.As(err, &invalid) {

@@ -48,22 +48,13 @@ func (r *recipient) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // publish answers POST …/ticket/notification: it stores a notification for
 // each recipient and says so when all are stored.
 func (n *Node) publish(w http.ResponseWriter, r *request) error {
-	if _, err := r.query(); err != nil {
-		return err
-	}
 	key, err := r.idempotencyKey()
 	if err != nil {
 		return err
 	}
-	// Who is calling is told after what is wrong with the body, but found out
-	// before it is read: a stranger's gets little room.
-	caller, refused := n.authenticate(r, auth.Publish)
-	room := &n.bodies
-	if refused != nil {
-		room = &n.strangers
-	}
 	var p publication
-	if err := r.body(w, &p, room); err != nil {
+	caller, refused, err := n.identify(w, r, auth.Publish, &p)
+	if err != nil {
 		return err
 	}
 	if err := p.validate(n.cfg.ActionHosts); err != nil {
@@ -74,6 +65,9 @@ func (n *Node) publish(w http.ResponseWriter, r *request) error {
 	}
 	to, err := p.inboxes(n.verifier.Directory(), caller.Inbox.Tenant)
 	if err != nil {
+		return err
+	}
+	if err := n.sighted(); err != nil {
 		return err
 	}
 	if key != "" && p.Notification.ID == "" {
@@ -141,6 +135,14 @@ func recipientError(i int, err error) error {
 		reason = "the " + invalid.Field + " " + reason
 	}
 	return peal.Invalid(fmt.Sprintf("recipients[%d]", i), reason)
+}
+
+// renamed says of which field an error is, where it names another.
+func renamed(field string, err error) error {
+	if invalid, ok := errors.AsType[*peal.InvalidError](err); ok {
+		return peal.Invalid(field, invalid.Reason)
+	}
+	return err
 }
 
 // under puts the name of what an invalid field belongs to before it.

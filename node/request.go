@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/julienschmidt/httprouter"
+
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
@@ -16,9 +18,10 @@ import (
 // request is a request with what the adapter knows of it.
 type request struct {
 	*http.Request
-	route string // the path of the route; "" if there is none
-	id    string // told to the client, and in our log
-	read  bool   // the body was read to its end
+	route  string // the path of the route; "" if there is none
+	params httprouter.Params
+	id     string // told to the client, and in our log
+	read   bool   // the body was read to its end
 }
 
 // authenticate returns who is calling, if they may do what the role is for. It

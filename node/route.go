@@ -30,6 +30,8 @@ func (n *Node) routes() []route {
 	return []route{
 		{"GET", Base + "/ticket/sse/notifications", n.connect},
 		{"POST", Base + "/ticket/notification", n.publish},
+		{"POST", Base + "/admin/revoke", n.revoke},
+		{"POST", "/realms/:realm/backchannel-logout", n.backchannelLogout},
 		{"GET", "/livez", n.live},
 		{"GET", "/readyz", n.readiness},
 		{"GET", "/openapi.yaml", n.openapi},
@@ -43,8 +45,11 @@ func (n *Node) Handler() http.Handler {
 	r.RedirectFixedPath = false
 	r.HandleOPTIONS = false
 	for _, route := range n.routes() {
-		r.Handle(route.method, route.path, func(w http.ResponseWriter, raw *http.Request, _ httprouter.Params) {
-			n.answer(w, raw, route.path, route.answer)
+		r.Handle(route.method, route.path, func(w http.ResponseWriter, raw *http.Request, params httprouter.Params) {
+			n.answer(w, raw, route.path, func(w http.ResponseWriter, r *request) error {
+				r.params = params
+				return route.answer(w, r)
+			})
 		})
 	}
 	refuse := func(err error) http.Handler {

@@ -29,6 +29,7 @@ const (
 	idleTimeout   = 2 * time.Minute  // between requests
 	maxHeader     = 32 << 10         // bytes: a token of 12 kB and what proxies add
 	maxStreams    = 32               // HTTP/2 streams of one connection
+	sightPatience = 2 * time.Second  // for the revocations to be seen, before the first request is taken
 	lastAnswers   = 5 * time.Second  // for the calls under way when the node ends: more than the bus takes
 )
 
@@ -50,13 +51,19 @@ func (n *Node) Serve(ctx, now context.Context, l Listeners) error {
 	failed := make(chan error, 2)
 	var running sync.WaitGroup
 	running.Go(func() { n.turn(base) })
-	running.Go(func() { failed <- servePublic(vigilant{l.Public}) })
+	stopFollowing := n.bus.FollowRevocations(n.take)
+	running.Go(func() { n.watchCallers(base) })
+	running.Go(func() {
+		n.awaitSight(base)
+		failed <- servePublic(vigilant{l.Public})
+	})
 	running.Go(func() { failed <- admin.Serve(l.Admin) })
 	defer func() {
 		public.Close()
 		admin.Close()
 		stop()
 		running.Wait()
+		stopFollowing()
 		n.finish()
 	}()
 
@@ -70,6 +77,15 @@ func (n *Node) Serve(ctx, now context.Context, l Listeners) error {
 	defer cancel()
 	public.Shutdown(last) // fails if it takes too long; then they are cut off
 	return nil
+}
+
+// awaitSight lets the first requests wait for the revocations to be seen, for
+// they would be refused before. It does not wait for ever: the health of a node
+// that sees nothing is to be seen.
+func (n *Node) awaitSight(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, sightPatience)
+	defer cancel()
+	n.bus.AwaitRevocations(ctx) // who comes when it failed is refused
 }
 
 func (n *Node) server(base context.Context, h http.Handler) *http.Server {
@@ -101,6 +117,7 @@ func (n *Node) Admin() http.Handler {
 	} {
 		m.HandleFunc("GET "+path, func(w http.ResponseWriter, raw *http.Request) { n.answer(w, raw, path, answer) })
 	}
+	m.HandleFunc("POST /revoke", func(w http.ResponseWriter, raw *http.Request) { n.answer(w, raw, "/revoke", n.revokeAnywhere) })
 	m.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
 	m.HandleFunc("/debug/pprof/", pprof.Index)
 	m.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -120,14 +137,20 @@ func (n *Node) drain(now context.Context) {
 	n.refuseConnections()
 
 	conns := n.connections()
+	n.letGo(now, conns, draining)
+	n.awaitLeave()
+	n.log.Info("drained", "connections", len(conns))
+}
+
+// letGo ends connections evenly over the drain window, and those that are left
+// at once when ctx ends.
+func (n *Node) letGo(ctx context.Context, conns []*conn, why reason) {
 	began := time.Now()
 	for i, c := range conns {
 		share := float64(i) / float64(len(conns))
-		pause(now, time.Until(began.Add(time.Duration(share*float64(n.cfg.DrainWindow)))))
-		c.end(draining)
+		pause(ctx, time.Until(began.Add(time.Duration(share*float64(n.cfg.DrainWindow)))))
+		c.end(why)
 	}
-	n.awaitLeave()
-	n.log.Info("drained", "connections", len(conns))
 }
 
 // refuseConnections lets no connection open any more.

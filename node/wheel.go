@@ -157,7 +157,7 @@ func (n *Node) wake(now time.Time, conns []*conn) {
 	}
 	beat := heartbeatFrame(now) // shared by all
 	for _, c := range conns {
-		if !now.Before(c.expires) {
+		if !now.Before(c.caller.Expires) {
 			c.end(tokenExpired)
 			continue
 		}

@@ -1,0 +1,159 @@
+package node_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
+)
+
+// realmsWith is the site's configuration with one realm changed; nil takes it
+// away.
+func (s *site) realmsWith(name string, change func(*auth.Realm)) auth.Config {
+	cfg := s.realms
+	cfg.Realms = slices.Clone(cfg.Realms)
+	i := slices.IndexFunc(cfg.Realms, func(r auth.Realm) bool { return r.Name == name })
+	if change == nil {
+		cfg.Realms = slices.Delete(cfg.Realms, i, i+1)
+		return cfg
+	}
+	change(&cfg.Realms[i])
+	return cfg
+}
+
+// When the realms are reloaded, connections of a realm that is gone, or that
+// speaks for their tenant no more, end within 2 s; those of a realm that is
+// changed otherwise are told to connect again; the others stay.
+func TestReloadEndsWhoIsNotWelcomeAnyMore(t *testing.T) {
+	type end struct{ acme, inShared, globex string } // the code, "" if it stays
+	for _, row := range []struct {
+		name string
+		cfg  func(*site) auth.Config
+		want end
+	}{
+		{"nothing changed", func(s *site) auth.Config { return s.realms }, end{}},
+		{"another realm is gone", func(s *site) auth.Config { return s.realmsWith("strict", nil) }, end{}},
+		{"the realm is gone", func(s *site) auth.Config {
+			cfg := s.realmsWith("acme", nil)
+			cfg.Tenants = []auth.TenantRow{{ID: shared}, {ID: acme}}
+			return cfg
+		}, end{"REVOKED", "REVOKED", ""}},
+		{"a tenant is taken away", func(s *site) auth.Config {
+			cfg := s.realmsWith("acme", func(r *auth.Realm) { r.Tenants.IDs = []peal.Tenant{acme, split} })
+			cfg.Tenants = []auth.TenantRow{{ID: acme}, {ID: split}}
+			return cfg
+		}, end{"DRAINING", "REVOKED", ""}},
+		{"another namespace", func(s *site) auth.Config {
+			cfg := s.realmsWith("acme", func(r *auth.Realm) { r.Namespace = "staff" })
+			cfg.Tenants = []auth.TenantRow{{ID: shared}, {ID: acme}, {ID: split}}
+			return cfg
+		}, end{"REVOKED", "REVOKED", ""}},
+		{"an audience more", func(s *site) auth.Config {
+			return s.realmsWith("acme", func(r *auth.Realm) { r.Audiences = []string{"peal", "peal-2"} })
+		}, end{"DRAINING", "DRAINING", ""}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, nil)
+			conns := map[*connection]string{}
+			for u, code := range map[user]string{
+				s.user("acme", acme, "jane"): row.want.acme, s.user("acme", shared, "jane"): row.want.inShared, s.user("globex", shared, "jane"): row.want.globex,
+			} {
+				c := s.connect(u)
+				c.greeting()
+				conns[c] = code
+			}
+			began := time.Now()
+			if _, err := s.node.Reload(row.cfg(s)); err != nil {
+				t.Fatal(err)
+			}
+			for c, code := range conns {
+				if code == "" {
+					continue
+				}
+				c.aborted(code)
+				if took := time.Since(began); took > 2*time.Second {
+					t.Errorf("%s after %v, want 2 s", code, took)
+				}
+			}
+			for _, in := range []peal.Inbox{inbox("jane"), {Tenant: shared, Namespace: "acme", User: "jane"}, {Tenant: shared, Namespace: "globex", User: "jane"}} {
+				s.store(in, note("after"))
+			}
+			for c, code := range conns {
+				if code == "" && c.notification() != "after" {
+					t.Error("a connection that stays got something else")
+				}
+			}
+		})
+	}
+}
+
+// A configuration that is wrong changes nothing.
+func TestReloadOfAWrongConfigurationChangesNothing(t *testing.T) {
+	s := start(t, nil)
+	c := s.connect(s.jane())
+	c.greeting()
+	if _, err := s.node.Reload(s.realmsWith("acme", func(r *auth.Realm) { r.Audiences = nil })); err == nil {
+		t.Fatal("it is taken")
+	}
+	s.store(inbox("jane"), note("after"))
+	if got := c.notification(); got != "after" {
+		t.Errorf("got %s", got)
+	}
+	s.connect(s.jane()).greeting()
+}
+
+// A publisher's bare user ids go where the configuration in force says.
+func TestReloadChangesWhomABareUserMeans(t *testing.T) {
+	s := start(t, nil)
+	ref := `{"recipients":["jane"],"notification":{"type":"mention","ticketId":"1","ticketNumber":"INC-1","title":"T","message":"M"}}`
+	publish := func() answer {
+		u := s.publisher()
+		u.tenant = shared
+		return s.do(s.request(context.Background(), "POST", publishPath, u, ref))
+	}
+	c := s.connect(s.user("globex", shared, "jane"))
+	c.greeting()
+	cfg := s.realms
+	cfg.Tenants = []auth.TenantRow{{ID: shared, DefaultNamespace: "globex"}, {ID: acme}, {ID: split}}
+	if _, err := s.node.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if a := publish(); a.status != 202 {
+		t.Fatalf("got %d %s", a.status, a.body)
+	}
+	c.notification()
+	cfg.Tenants = []auth.TenantRow{{ID: shared}, {ID: acme}, {ID: split}}
+	if _, err := s.node.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, publish(), 400, "INVALID_REQUEST", "recipients[0]")
+}
+
+// A node that can't see the revocations lets nobody in and is not ready.
+func TestANodeThatSeesNoRevocationsIsNotReady(t *testing.T) {
+	first := start(t, nil)
+	revoked := first.user("acme", acme, "bob")
+	first.revokeAnywhere(`{"user":{"id":"bob","namespace":"acme"}}`)
+
+	nats := &sluggish{Server: first.nats}
+	s := first.prepared(nats)
+	nats.delay.Store(int64(6 * time.Second)) // more than any question waits
+	s.serve(siteConfig())
+	for _, u := range []user{s.jane(), revoked} {
+		wantProblem(t, s.do(s.request(context.Background(), "GET", connectPath, u, "")), 503, "UNAVAILABLE", "")
+	}
+	wantProblem(t, s.do(s.request(context.Background(), "POST", publishPath, s.publisher(), publication("n", `"jane"`))), 503, "UNAVAILABLE", "")
+	ready := func() answer { return s.do(s.request(context.Background(), "GET", "/readyz", user{}, "")) }
+	if a := ready(); a.status != 503 || string(a.body) != "revocations can't be seen\n" {
+		t.Errorf("readyz: got %d %q", a.status, a.body)
+	}
+
+	nats.delay.Store(0)
+	eventually(t, "the node to be ready", func() bool { return ready().status == 200 })
+	s.connect(s.jane()).greeting()
+	wantProblem(t, s.do(s.request(context.Background(), "GET", connectPath, revoked, "")), 401, "UNAUTHENTICATED", "")
+}
