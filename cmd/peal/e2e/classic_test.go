@@ -34,7 +34,7 @@ func TestTheExampleOfTheDocument(t *testing.T) {
 	if !begins || !ends || strings.Count(example, exampleAddress) != 1 {
 		t.Fatalf("%s has no example after %q, or it does not name %s once", document, exampleBegins, exampleAddress)
 	}
-	s := startService(t)
+	s := startService(t, "dev")
 	example = strings.Replace(example, exampleAddress, s.url, 1)
 	for _, tt := range []struct{ name, imports string }{
 		{"eventsource 2", "import EventSource from 'eventsource-v2';"},

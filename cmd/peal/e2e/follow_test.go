@@ -118,7 +118,7 @@ func (p *play) now() (map[string]course, int) {
 // notifications are published all the time. Each that was acknowledged arrives,
 // in order, and none twice.
 func TestNothingIsLostOrRepeated(t *testing.T) {
-	p := &play{stage: newStage(), t: t, service: startService(t), libs: libraries()}
+	p := &play{stage: newStage(), t: t, service: startService(t, "dev"), libs: libraries()}
 	p.service.ttl.Store(int64(4 * time.Second))
 	token, err := p.service.token(t.Context(), "desk", time.Hour, "--role", "notifications:publish")
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -22,23 +22,24 @@ import (
 
 const notifications = "/api/v2/ticketing/ticket/sse/notifications"
 
-// service is peal dev, in processes that are ended and started again on one
-// port and one data directory.
+// service is peal, in processes that are ended and started again on one port
+// and one data directory.
 type service struct {
-	url  string
-	data string
-	ttl  atomic.Int64 // of the tokens that Tokens gives: a time.Duration
+	url     string
+	command []string // with the flags of its own
+	data    string
+	ttl     atomic.Int64 // of the tokens that Tokens gives: a time.Duration
 
 	cmd *exec.Cmd
 	log *bytes.Buffer // of the process that runs
 }
 
-func startService(t *testing.T) *service {
+func startService(t *testing.T, command ...string) *service {
 	t.Helper()
 	if _, err := os.Stat(*binary); err != nil {
 		t.Fatalf("no binary to test: make build makes one, -args -peal FILE names another: %v", err)
 	}
-	s := &service{data: t.TempDir()}
+	s := &service{command: command, data: t.TempDir()}
 	t.Cleanup(func() { s.end(syscall.SIGKILL) })
 	u, err := url.Parse(s.start(t, "127.0.0.1:0"))
 	if err != nil {
@@ -52,8 +53,8 @@ func startService(t *testing.T) *service {
 func (s *service) start(t *testing.T, listen string) (url string) {
 	t.Helper()
 	s.log = new(bytes.Buffer)
-	s.cmd = exec.Command(*binary, "dev", "--data", s.data, "--listen", listen, "--admin", "127.0.0.1:0",
-		"--heartbeat", "1s", "--drain-window", "2s", "--ready-json")
+	s.cmd = exec.Command(*binary, append(slices.Clone(s.command), "--data", s.data, "--listen", listen, "--admin", "127.0.0.1:0",
+		"--heartbeat", "1s", "--drain-window", "2s", "--ready-json")...)
 	s.cmd.Env = append(os.Environ(), "PEAL_DRAIN_DELAY=500ms")
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
@@ -66,7 +67,7 @@ func (s *service) start(t *testing.T, listen string) (url string) {
 	var ready struct{ URL string }
 	if err := json.NewDecoder(out).Decode(&ready); err != nil {
 		s.end(syscall.SIGKILL)
-		t.Fatalf("no ready line from peal dev: %v\n%s", err, s.log)
+		t.Fatalf("no ready line from peal %s: %v\n%s", s.command[0], err, s.log)
 	}
 	return ready.URL
 }
@@ -137,13 +138,23 @@ func (p publisher) run(ctx context.Context, s *stage) {
 	}
 }
 
-var errNotStored = errors.New("not stored")
-
 func (p publisher) publish(id string) error {
+	return p.service.publish(bearer{realm, tenant, p.token}, id, p.users)
+}
+
+// bearer is who a request says that it is from.
+type bearer struct{ realm, tenant, token string }
+
+func (b bearer) headers() map[string]string {
+	return map[string]string{"Authorization": "Bearer " + b.token, "realmname": b.realm, "x-tenantid": b.tenant}
+}
+
+// publish tells users of a mention.
+func (s *service) publish(as bearer, id string, users []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	body, err := json.Marshal(map[string]any{
-		"recipients": p.users,
+		"recipients": users,
 		"notification": map[string]any{
 			"id": id, "type": "mention", "ticketId": "12345", "ticketNumber": "INC-2024-001234",
 			"title": "VPN Connection Issue", "message": "You were mentioned",
@@ -152,13 +163,12 @@ func (p publisher) publish(id string) error {
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.service.url+"/api/v2/ticketing/ticket/notification", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/api/v2/ticketing/ticket/notification", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	setHeaders(req.Header, map[string]string{
-		"Authorization": "Bearer " + p.token, "realmname": realm, "x-tenantid": tenant, "Content-Type": "application/json",
-	})
+	setHeaders(req.Header, as.headers())
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
@@ -166,7 +176,7 @@ func (p publisher) publish(id string) error {
 	defer resp.Body.Close()
 	io.Copy(io.Discard, resp.Body)
 	if resp.StatusCode != http.StatusAccepted {
-		return errNotStored
+		return fmt.Errorf("not stored: %s", resp.Status)
 	}
 	return nil
 }
