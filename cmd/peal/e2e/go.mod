@@ -8,3 +8,5 @@ require (
 	github.com/tmaxmax/go-sse v0.12.0
 	go.uber.org/goleak v1.3.0
 )
+
+require golang.org/x/oauth2 v0.37.0

@@ -1,0 +1,124 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// The realms are issuers that know nothing of peal; they and their tenants have
+// the names that they have in peal dev.
+const (
+	otherRealm   = "globex"
+	otherTenant  = "22222222-2222-4222-8222-222222222222"
+	commonTenant = "33333333-3333-4333-8333-333333333333"
+)
+
+const realmsFile = `
+realms:
+- name: acme
+  issuer: %s
+  discovery: true
+  allowPrivate: true
+  audiences: [peal]
+  tenants: [` + tenant + `, ` + commonTenant + `]
+- name: globex
+  issuer: %s
+  discovery: true
+  allowPrivate: true
+  audiences: [peal]
+  tenants: [` + otherTenant + `, ` + commonTenant + `]
+tenants:
+- id: ` + commonTenant + `
+  defaultNamespace: acme
+`
+
+// federation is peal serve with two realms, whose tokens others issue.
+type federation struct {
+	*service
+	*issuers
+}
+
+func startFederation(t *testing.T) federation {
+	t.Helper()
+	i := startIssuers(t,
+		issuerOrder{Name: realm, Alg: "RS256", Keys: []string{"1"}, Tenants: map[string]string{
+			"jane": tenant, backend.ID: tenant, "mole": otherTenant,
+		}},
+		issuerOrder{Name: otherRealm, Alg: "ES256", Keys: []string{"1"}, Tenants: map[string]string{
+			"jane": otherTenant, backend.ID: otherTenant, "mole": tenant,
+		}},
+	)
+	file := filepath.Join(t.TempDir(), "realms.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, realmsFile, i.urls[realm], i.urls[otherRealm]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return federation{startService(t, "serve", "--realms", file), i}
+}
+
+// publisher is the backend of a realm's applications.
+func (f federation) publisher(t *testing.T, realm, tenant string) bearer {
+	t.Helper()
+	return bearer{realm, tenant, f.ofBackend(t, realm)}
+}
+
+// Two realms of other people's issuers live side by side: each one's access
+// tokens are good under its own name, for tenants that both the realm and the
+// token name, and go on being good when the issuers are gone. Nothing else of
+// what an issuer gives out is taken.
+func TestTokensOfOtherPeoplesIssuers(t *testing.T) {
+	f := startFederation(t)
+	for _, tt := range []struct {
+		realm, alg, tenant       string
+		foreign, foreignToTenant string
+	}{
+		{realm, "RS256", tenant, otherRealm, otherTenant},
+		{otherRealm, "ES256", otherTenant, realm, tenant},
+	} {
+		jane, mole := f.signIn(t, tt.realm, "jane"), f.signIn(t, tt.realm, "mole")
+		publisher := f.publisher(t, tt.realm, tt.tenant)
+
+		t.Run(tt.realm+" is heard", func(t *testing.T) {
+			if got, want := part[header](t, jane.access, 0), (header{"at+jwt", tt.alg, tt.realm + "-1"}); got != want {
+				t.Fatalf("the issuer made a token with the header %v, want %v", got, want)
+			}
+			f.mustListen(t, bearer{tt.realm, tt.tenant, jane.access}).hears(t, f.service, publisher, "jane", "n1")
+			f.mustListen(t, bearer{tt.realm, tt.tenant, jane.renew(t)}).hears(t, f.service, publisher, "jane", "n2")
+		})
+		t.Run(tt.realm+" is refused elsewhere", func(t *testing.T) {
+			for _, tenant := range []string{tt.tenant, tt.foreignToTenant, commonTenant} {
+				f.refuses(t, bearer{tt.foreign, tenant, jane.access}, http.StatusUnauthorized)
+			}
+			f.refuses(t, bearer{tt.realm, tt.foreignToTenant, jane.access}, http.StatusForbidden) // neither names it
+			f.refuses(t, bearer{tt.realm, commonTenant, jane.access}, http.StatusForbidden)       // the token does not
+			f.refuses(t, bearer{tt.realm, tt.foreignToTenant, mole.access}, http.StatusForbidden) // the realm does not
+			f.refuses(t, bearer{tt.realm, tt.tenant, mole.access}, http.StatusForbidden)
+		})
+		t.Run(tt.realm+"'s other tokens are refused", func(t *testing.T) {
+			id := part[claims](t, jane.id, 1)
+			if id.Issuer != f.urls[tt.realm] || id.Subject != "jane" || id.Audience != web.ID {
+				t.Fatalf("the issuer made an ID token with the claims %+v", id)
+			}
+			f.refuses(t, bearer{tt.realm, tt.tenant, jane.id}, http.StatusUnauthorized)
+			f.refuses(t, bearer{tt.realm, tt.tenant, jane.refresh}, http.StatusUnauthorized)
+		})
+	}
+
+	t.Run("the issuers are gone", func(t *testing.T) {
+		seen, unseen := make(map[string]string), make(map[string]string) // realm → token
+		publishers := make(map[string]bearer)
+		tenants := map[string]string{realm: tenant, otherRealm: otherTenant}
+		for realm, tenant := range tenants {
+			seen[realm], unseen[realm] = f.signIn(t, realm, "jane").access, f.signIn(t, realm, "jane").access
+			publishers[realm] = f.publisher(t, realm, tenant)
+			f.accepts(t, bearer{realm, tenant, seen[realm]})
+		}
+		f.kill()
+		for realm, tenant := range tenants {
+			f.mustListen(t, bearer{realm, tenant, seen[realm]}).hears(t, f.service, publishers[realm], "jane", "n3")
+			f.mustListen(t, bearer{realm, tenant, unseen[realm]}).hears(t, f.service, publishers[realm], "jane", "n4")
+		}
+	})
+}
