@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // The realms are issuers that know nothing of peal; they and their tenants have
@@ -121,4 +122,56 @@ func TestTokensOfOtherPeoplesIssuers(t *testing.T) {
 			f.mustListen(t, bearer{realm, tenant, unseen[realm]}).hears(t, f.service, publishers[realm], "jane", "n4")
 		}
 	})
+}
+
+// within is how soon a token of a new key is taken: an unknown key is asked for
+// at most once in 10 s.
+const within = 12 * time.Second
+
+// connects wants a token, whose key is new, to be taken soon.
+func (f federation) connects(t *testing.T, as bearer) {
+	t.Helper()
+	began := time.Now()
+	again := time.NewTicker(pause)
+	defer again.Stop()
+	for {
+		l, status := f.listen(t, as)
+		took := time.Since(began)
+		switch {
+		case l != nil && took <= within:
+			l.close()
+			t.Logf("%s connects after %.1f s", part[header](t, as.token, 0).Kid, took.Seconds())
+			return
+		case status != http.StatusOK && status != http.StatusUnauthorized || took > within:
+			t.Fatalf("status %d after %v, want a connection within %v", status, took, within)
+		}
+		<-again.C
+	}
+}
+
+// An issuer rotates its keys as it likes: tokens of a new one are good at once,
+// those of one that it has withdrawn are not any more, and who is connected
+// stays.
+func TestAnIssuerRotatesItsKeys(t *testing.T) {
+	f := startFederation(t)
+	for _, tt := range []struct{ realm, tenant string }{{realm, tenant}, {otherRealm, otherTenant}} {
+		t.Run(tt.realm, func(t *testing.T) {
+			t.Parallel()
+			publisher := f.publisher(t, tt.realm, tt.tenant)
+			first := bearer{tt.realm, tt.tenant, f.signIn(t, tt.realm, "jane").access}
+			open := f.mustListen(t, first)
+
+			f.rotate(t, tt.realm, "2", "1")
+			second := bearer{tt.realm, tt.tenant, f.signIn(t, tt.realm, "jane").access}
+			f.connects(t, second)
+			open.hears(t, f.service, publisher, "jane", "n1")
+			f.accepts(t, first)
+
+			f.rotate(t, tt.realm, "3", "2")
+			third := bearer{tt.realm, tt.tenant, f.signIn(t, tt.realm, "jane").access}
+			f.connects(t, third)
+			f.refuses(t, first, http.StatusUnauthorized)
+			f.accepts(t, second)
+		})
+	}
 }
