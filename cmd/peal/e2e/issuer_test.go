@@ -10,6 +10,7 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,7 @@ type issuerOrder struct {
 	Alg     string            `json:"alg"`
 	Keys    []string          `json:"keys"`    // the first one signs
 	Tenants map[string]string `json:"tenants"` // user or client → the tenant_id of its tokens
+	Logout  string            `json:"logout"`  // where to send logout tokens
 }
 
 func startIssuers(t *testing.T, orders ...issuerOrder) *issuers {
@@ -112,11 +114,12 @@ func (i *issuers) kill() {
 	}
 }
 
-// login is what an application has after a user has signed in.
+// login is what an application, and the user's browser, have after signing in.
 type login struct {
 	access, refresh, id string // tokens
 
-	app *oauth2.Config
+	app     *oauth2.Config
+	browser *http.Client
 }
 
 // signIn signs a user in by the authorization code flow, with a browser of its
@@ -157,7 +160,7 @@ func (i *issuers) signIn(t *testing.T, realm, user string) login {
 	if id == "" || token.RefreshToken == "" {
 		t.Fatalf("%s at %s has no ID token or no refresh token", user, realm)
 	}
-	return login{token.AccessToken, token.RefreshToken, id, app}
+	return login{token.AccessToken, token.RefreshToken, id, app, browser}
 }
 
 // renew returns an access token for the refresh token.
@@ -168,6 +171,43 @@ func (l login) renew(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return token.AccessToken
+}
+
+var (
+	formAction = regexp.MustCompile(` action="([^"]+)"`)
+	formXSRF   = regexp.MustCompile(` name="xsrf" value="([^"]+)"`)
+)
+
+// signOut ends the session of the user's browser. The issuer has told the
+// application's logout endpoint when it returns.
+func (l login) signOut(t *testing.T) {
+	t.Helper()
+	issuer := strings.TrimSuffix(l.app.Endpoint.AuthURL, "/auth")
+	page := l.visit(t, func() (*http.Response, error) {
+		return l.browser.Get(issuer + "/session/end?" + url.Values{"id_token_hint": {l.id}}.Encode())
+	})
+	action, xsrf := formAction.FindSubmatch(page), formXSRF.FindSubmatch(page)
+	if action == nil || xsrf == nil {
+		t.Fatalf("nothing to sign out by: %s", page)
+	}
+	l.visit(t, func() (*http.Response, error) {
+		return l.browser.PostForm(string(action[1]), url.Values{"xsrf": {string(xsrf[1])}, "logout": {"yes"}})
+	})
+}
+
+// visit returns the page that comes with a 200.
+func (l login) visit(t *testing.T, request func() (*http.Response, error)) []byte {
+	t.Helper()
+	resp, err := request()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %s, %v", resp.Request.URL.Path, resp.Status, page, err)
+	}
+	return page
 }
 
 // ofBackend returns an access token of the backend's own, which may publish.
@@ -189,6 +229,8 @@ type claims struct {
 	Issuer   string `json:"iss"`
 	Audience string `json:"aud"`
 	Subject  string `json:"sub"`
+	Session  string `json:"sid"`
+	IssuedAt int64  `json:"iat"`
 }
 
 // header is a token's; see part.

@@ -116,3 +116,22 @@ func (l *listener) hears(t *testing.T, s *service, publisher bearer, user, id st
 		t.Fatalf("notification %q, %v, want %q", n.ID, err, id)
 	}
 }
+
+// ends wants the connection to end, with an error event of that code as its last
+// word.
+func (l *listener) ends(t *testing.T, code string) {
+	t.Helper()
+	var last struct{ Code string }
+	ev := l.await(t, "error")
+	if err := json.Unmarshal([]byte(ev.Data), &last); err != nil || last.Code != code {
+		t.Fatalf("the error event %s, %v, want the code %s", ev.Data, err, code)
+	}
+	select {
+	case ev, ok := <-l.events:
+		if ok {
+			t.Fatalf("after the error event comes %s %s", ev.Type, ev.Data)
+		}
+	case <-time.After(patience):
+		t.Fatalf("still connected %v after the error event", patience)
+	}
+}

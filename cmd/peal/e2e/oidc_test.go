@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -24,12 +25,14 @@ realms:
   discovery: true
   allowPrivate: true
   audiences: [peal]
+  logoutAudiences: [helpdesk-web]
   tenants: [` + tenant + `, ` + commonTenant + `]
 - name: globex
   issuer: %s
   discovery: true
   allowPrivate: true
   audiences: [peal]
+  logoutAudiences: [helpdesk-web]
   tenants: [` + otherTenant + `, ` + commonTenant + `]
 tenants:
 - id: ` + commonTenant + `
@@ -40,15 +43,19 @@ tenants:
 type federation struct {
 	*service
 	*issuers
+	passed chan logout
 }
 
 func startFederation(t *testing.T) federation {
 	t.Helper()
+	porter := httptest.NewUnstartedServer(nil) // it has an address before the service has
+	t.Cleanup(porter.Close)
+	door := "http://" + porter.Listener.Addr().String()
 	i := startIssuers(t,
-		issuerOrder{Name: realm, Alg: "RS256", Keys: []string{"1"}, Tenants: map[string]string{
-			"jane": tenant, backend.ID: tenant, "mole": otherTenant,
+		issuerOrder{Name: realm, Alg: "RS256", Keys: []string{"1"}, Logout: door + logoutPath(realm), Tenants: map[string]string{
+			"jane": tenant, "joe": tenant, backend.ID: tenant, "mole": otherTenant,
 		}},
-		issuerOrder{Name: otherRealm, Alg: "ES256", Keys: []string{"1"}, Tenants: map[string]string{
+		issuerOrder{Name: otherRealm, Alg: "ES256", Keys: []string{"1"}, Logout: door + logoutPath(otherRealm), Tenants: map[string]string{
 			"jane": otherTenant, backend.ID: otherTenant, "mole": tenant,
 		}},
 	)
@@ -56,7 +63,10 @@ func startFederation(t *testing.T) federation {
 	if err := os.WriteFile(file, fmt.Appendf(nil, realmsFile, i.urls[realm], i.urls[otherRealm]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return federation{startService(t, "serve", "--realms", file), i}
+	f := federation{startService(t, "serve", "--realms", file), i, make(chan logout, 1)}
+	porter.Config.Handler = http.HandlerFunc(f.pass)
+	porter.Start()
+	return f
 }
 
 // publisher is the backend of a realm's applications.

@@ -25,7 +25,7 @@ function makeKey(alg, kid) {
 }
 
 // provide makes the provider of a realm. What it knew of logins before is gone.
-function provide({ name, alg, tenants, issuer }, keys) {
+function provide({ name, alg, tenants, logout, issuer }, keys) {
   return new Provider(issuer, {
     jwks: { keys },
     cookies: { keys: [randomBytes(32).toString('hex')] },
@@ -36,6 +36,8 @@ function provide({ name, alg, tenants, issuer }, keys) {
         client_secret: client.secret,
         redirect_uris: [client.redirect],
         grant_types: ['authorization_code', 'refresh_token'],
+        backchannel_logout_uri: logout,
+        backchannel_logout_session_required: true,
       },
       {
         client_id: service.id,
@@ -47,6 +49,7 @@ function provide({ name, alg, tenants, issuer }, keys) {
     ],
     features: {
       devInteractions: { enabled: false },
+      backchannelLogout: { enabled: true },
       clientCredentials: { enabled: true },
       resourceIndicators: {
         enabled: true,
@@ -54,11 +57,22 @@ function provide({ name, alg, tenants, issuer }, keys) {
         useGrantedResource: () => true,
         getResourceServerInfo: () => ({ audience, scope, accessTokenFormat: 'jwt', jwt: { sign: { alg } } }),
       },
+      rpInitiatedLogout: {
+        enabled: true,
+        logoutSource: (ctx, form) => {
+          ctx.body = form;
+        },
+        postLogoutSuccessSource: (ctx) => {
+          ctx.body = 'signed out';
+        },
+      },
     },
     findAccount: (_, id) => (id in tenants ? { accountId: id, claims: () => ({ sub: id }) } : undefined),
-    extraTokenClaims: (_, { accountId, clientId }) => ({ tenant_id: tenants[accountId ?? clientId] }),
+    extraTokenClaims: (_, { accountId, clientId, sid }) => ({ tenant_id: tenants[accountId ?? clientId], sid }),
     issueRefreshToken: () => true,
     interactions: { url: (_, { uid }) => `/interaction/${uid}` },
+    // The provider guards its requests against addresses like ours.
+    fetch: (url, { dispatcher, ...options }) => fetch(url, options),
     ttl: {
       AccessToken: hour,
       AuthorizationCode: hour,
