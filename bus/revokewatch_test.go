@@ -342,11 +342,20 @@ func TestLaggingReplicaDelaysNoRevocation(t *testing.T) {
 	for i := range 3 {
 		want = append(want, revoke(t, b, user(fmt.Sprint(i))))
 	}
-	if _, err := b.Once(t.Context(), time.Hour, "t1"); err != nil { // the end of the bucket is no revocation
+	for _, id := range []string{"t1", "t2"} { // the end of the bucket is no revocation
+		if _, err := b.Once(t.Context(), time.Hour, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := b.JetStream().Stream(t.Context(), revokedStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject(bus.OnceKey("t2"))); err != nil { // and is gone
 		t.Fatal(err)
 	}
 	var got told
-	if err := b.ReadRevocationsFromLeader(t.Context(), 4, got.sink); err != nil {
+	if err := b.ReadRevocationsFromLeader(t.Context(), 5, got.sink); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got.all); diff != "" {
