@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,4 +128,56 @@ func TestAnswerOfACallThatPanics(t *testing.T) {
 		t.Errorf("got %s, want nothing", w.Body)
 	}
 	n.finish() // no call is left under way
+}
+
+// An origin is allowed if it is one of the list or this machine's, taken apart
+// here by what must not be in it; and nothing but what is allowed is ever said
+// to be.
+func FuzzOrigin(f *testing.F) {
+	const exact = "https://shop.example.com:8443"
+	for _, s := range []string{
+		"", "null", "*", exact, exact + "/", exact + "0", "x" + exact, strings.ToUpper(exact), "http://localhost", "https://localhost:3000", "http://127.0.0.1:1",
+		"http://[::1]:65535", "http://[::1]", "http://[::1]x", "http://localhost:65536", "http://localhost:00080", "http://localhost:", "http://localhost:-1",
+		"http://localhost:1_0", "http://localhost:3000@evil.example", "http://localhost.evil.example", "http://localhost,http://localhost", "//localhost",
+		"http:localhost", "http://localhost\r\nX: y", "http://localhost\x00", "file://localhost", "http://u@localhost", "http://[::1]:80:80",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		local := s
+		if i := strings.LastIndexByte(s, ':'); i >= 0 {
+			port := 0
+			for _, d := range []byte(s[i+1:]) {
+				if port = port*10 + int(d) - '0'; d < '0' || d > '9' || port == 0 || port > 65535 {
+					port = 0
+					break
+				}
+			}
+			if port > 0 {
+				local = s[:i]
+			}
+		}
+		isLocal := slices.Contains([]string{
+			"http://localhost", "http://127.0.0.1", "http://[::1]", "https://localhost", "https://127.0.0.1", "https://[::1]",
+		}, local)
+		for _, tt := range []struct {
+			cfg  Config
+			want bool
+		}{
+			{Config{}, false},
+			{Config{Origins: []string{exact}}, s == exact},
+			{Config{LocalOrigins: true}, isLocal},
+			{Config{Origins: []string{exact}, LocalOrigins: true}, s == exact || isLocal},
+		} {
+			n := &Node{cfg: tt.cfg}
+			for _, values := range [][]string{{s}, {s, s}, {s, exact}, {}} {
+				h := http.Header{}
+				n.share(h, &http.Request{Header: http.Header{"Origin": values}, URL: &url.URL{Path: Base + "/x"}})
+				got, said := h["Access-Control-Allow-Origin"]
+				if allowed := tt.want && len(values) == 1; said != allowed || said && got[0] != s {
+					t.Fatalf("%q of %+v: got %q, want it allowed: %v", values, tt.cfg, got, allowed)
+				}
+			}
+		}
+	})
 }

@@ -64,6 +64,15 @@ type Config struct {
 	// may name, as host or host:port in lower case. Empty means none.
 	ActionHosts []string
 
+	// Origins are whose pages may use the API from a browser, each exactly as
+	// browsers send it: scheme://host[:port] in lower case, without a default
+	// port or a slash at the end. Empty means none but those of LocalOrigins.
+	Origins []string
+
+	// LocalOrigins adds every origin of this machine: http and https, localhost,
+	// 127.0.0.1 and [::1], any port. Not for production: it is for development.
+	LocalOrigins bool
+
 	// Mount serves further paths on the public port, by their prefix, such as
 	// "/demo/". Not for production: it is how the dev command adds its issuer.
 	Mount map[string]http.Handler

@@ -57,7 +57,7 @@ func (n *Node) Handler() http.Handler {
 			n.answer(w, raw, "", func(http.ResponseWriter, *request) error { return err })
 		})
 	}
-	r.MethodNotAllowed = allowing(refuse(errMethod))
+	r.MethodNotAllowed = allowing(n.preflight(refuse(errMethod)))
 	r.NotFound = n.mounted(refuse(errNotFound))
 	return literal(r, refuse(errNotFound))
 }
@@ -111,6 +111,7 @@ func (n *Node) answer(w http.ResponseWriter, raw *http.Request, route string, ru
 	out := &response{ResponseWriter: w}
 	out.Header().Set("X-Request-Id", r.id)
 	out.Header().Set("X-Content-Type-Options", "nosniff")
+	n.share(out.Header(), raw)
 	if n.draining.Load() {
 		out.Header().Set("Connection", "close") // the next request is for another node
 	}
