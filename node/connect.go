@@ -19,10 +19,8 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if r.ContentLength != 0 {
-		// While a body is outstanding net/http does not notice that the client
-		// has gone, and cannot close the connection when its token expires.
-		return peal.Invalid("body", "must be empty")
+	if err := r.empty(); err != nil {
+		return err
 	}
 	caller, err := n.authenticate(r, auth.Connect)
 	if err != nil {

@@ -67,6 +67,9 @@ func (n *Node) share(h http.Header, raw *http.Request) {
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Expose-Headers", corsExposed)
+	if n.cfg.Cookies {
+		h.Set("Access-Control-Allow-Credentials", "true")
+	}
 }
 
 // preflight answers what a browser asks before it calls from another origin, for

@@ -73,6 +73,11 @@ type Config struct {
 	// 127.0.0.1 and [::1], any port. Not for production: it is for development.
 	LocalOrigins bool
 
+	// Cookies lets a browser's own EventSource, which sends no headers, connect
+	// by a session cookie that holds the token. It needs TLS before or in this
+	// process: the cookie is a Secure one.
+	Cookies bool
+
 	// Mount serves further paths on the public port, by their prefix, such as
 	// "/demo/". Not for production: it is how the dev command adds its issuer.
 	Mount map[string]http.Handler

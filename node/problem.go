@@ -9,6 +9,7 @@ import (
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/sse"
 )
 
 // problem is what a client hears of an error: RFC 9457.
@@ -40,16 +41,18 @@ var problems = []struct {
 	{peal.ErrTokenExpired, problem{401, "UNAUTHENTICATED", "The token has expired"}},
 	{peal.ErrUnauthenticated, problem{401, "UNAUTHENTICATED", "A valid bearer token of the named realm is required"}},
 	{errBrowser, problem{403, "FORBIDDEN", "The admin port takes nothing from a page in a browser"}},
+	{errOrigin, problem{403, "FORBIDDEN", "Only a page of this origin or of an allowed one may begin or end a session"}},
 	{peal.ErrForbidden, problem{403, "FORBIDDEN", "The token does not allow this"}},
 	{errNotFound, problem{404, "NOT_FOUND", "There is nothing at this path"}},
 	{errMethod, problem{405, "METHOD_NOT_ALLOWED", "This path has no such method"}},
 	{errNotAcceptable, problem{406, "NOT_ACCEPTABLE", "This path answers with text/event-stream only"}},
+	{errSessionToken, problem{413, "TOO_LARGE", "A session's token must be at most 3,800 bytes: a browser keeps no larger cookie"}},
 	{errTooLarge, problem{413, "TOO_LARGE", "The body must be at most 1 MiB"}},
 	{errFormTooLarge, problem{413, "TOO_LARGE", "The form must be at most 13,312 bytes"}},
 	{errFormType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/x-www-form-urlencoded, without a content encoding"}},
 	{errMediaType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json, without a content encoding"}},
 	{peal.ErrTooManyConnections, problem{429, "CONNECTION_LIMIT", "This user has too many open connections"}},
-	{errTooFast, problem{429, "RATE_LIMIT", "Too many attempts to connect: wait as long as Retry-After says"}},
+	{errTooFast, problem{429, "RATE_LIMIT", "Too many attempts to connect: wait as long as Retry-After, or retry:, says"}},
 	{peal.ErrUnavailable, problem{503, "UNAVAILABLE", "The service cannot do this at the moment"}},
 }
 
@@ -62,14 +65,31 @@ func problemOf(err error) problem {
 	return internal
 }
 
-// refuse answers with a problem.
+// passes reports whether a client that comes back later may be served.
+func (p problem) passes() bool {
+	return p.status == http.StatusTooManyRequests || p.status == http.StatusServiceUnavailable
+}
+
+// refuse answers with a problem, or as a native EventSource needs it.
 func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 	p := problemOf(err)
 	why := refusalReason(err)
 	n.metrics.refused.WithLabelValues(p.code, why).Inc()
-	if p.status == http.StatusUnauthorized || p.status == http.StatusForbidden {
+	switch p.status {
+	case http.StatusUnauthorized, http.StatusForbidden:
 		n.refusals.refused(r, class{p.code, why, n.realmOf(r)})
+	case http.StatusServiceUnavailable:
+		n.tellUnavailable(r, err)
+	case http.StatusInternalServerError:
+		n.log.Error("request failed", "request", r.id, "route", r.route, "err", err)
 	}
+	if r.stream && r.cookie && p.passes() {
+		n.refuseByEvent(w, p, retryAfter(err))
+	}
+	refuseByStatus(w, r, p, err)
+}
+
+func refuseByStatus(w http.ResponseWriter, r *request, p problem, err error) {
 	detail := p.detail
 	var invalid *peal.InvalidError
 	if detail == "" && errors.As(err, &invalid) {
@@ -79,16 +99,11 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 	if r.ContentLength != 0 && !r.read && r.ProtoMajor == 1 {
 		h.Set("Connection", "close") // else net/http reads the body before it answers
 	}
-	switch p.status {
-	case http.StatusUnauthorized:
+	if p.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", challenge(err))
-	case http.StatusTooManyRequests:
-		h.Set("Retry-After", retryAfter(err))
-	case http.StatusServiceUnavailable:
-		h.Set("Retry-After", retryAfter(err))
-		n.tellUnavailable(r, err)
-	case http.StatusInternalServerError:
-		n.log.Error("request failed", "request", r.id, "route", r.route, "err", err)
+	}
+	if p.passes() {
+		h.Set("Retry-After", strconv.Itoa(retryAfter(err)))
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
@@ -103,15 +118,27 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 	}{"about:blank", http.StatusText(p.status), p.status, p.code, detail, r.id}))
 }
 
-// retryAfter is 1 to 3 s in the form of the header, and for who was too fast the
-// wait, rounded up, and up to 2 s more: who was refused together shall not come
-// back together.
-func retryAfter(err error) string {
+// refuseByEvent answers an EventSource of a browser, which takes every status but
+// 200 for the end of everything, and comes back after an abort as late as it is
+// told. It does not return.
+func (n *Node) refuseByEvent(w http.ResponseWriter, p problem, seconds int) {
+	out := http.NewResponseController(w)
+	out.SetWriteDeadline(time.Now().Add(n.cfg.WriteTimeout))
+	beginEventStream(w)
+	w.Write(frame(sse.Event{Name: sse.Error, Data: encode(notice{p.code, p.detail}), Retry: time.Duration(seconds) * time.Second}))
+	out.Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// retryAfter is after how many seconds to come back: 1 to 3, and for who was too
+// fast the wait, rounded up, and up to 2 more: who was refused together shall not
+// come back together.
+func retryAfter(err error) int {
 	wait := 1
 	if fast, ok := errors.AsType[*tooFast](err); ok {
 		wait = int((fast.wait + time.Second - 1) / time.Second)
 	}
-	return strconv.Itoa(wait + rand.IntN(3))
+	return wait + rand.IntN(3)
 }
 
 // tellEvery is how often the reason of a 503 is logged: when what we depend on

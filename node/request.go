@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"mime"
 	"net/http"
 	"net/url"
@@ -22,28 +23,26 @@ type request struct {
 	params httprouter.Params
 	id     string // told to the client, and in our log
 	read   bool   // the body was read to its end
+
+	stream bool // what it asks for is an event stream
+	cookie bool // it says by the session cookie who is calling
 }
 
 // authenticate returns who is calling, if they may do what the role is for. It
 // decides in the contract's order: who, in which tenant, with which role.
 func (n *Node) authenticate(r *request, role auth.Role) (auth.Caller, error) {
-	token, ok := r.bearer()
-	if !ok {
-		return auth.Caller{}, peal.ErrUnauthenticated
-	}
-	realm, ok := r.only("Realmname")
-	if !ok {
-		return auth.Caller{}, peal.ErrUnauthenticated
-	}
-	t, err := n.verifier.Verify(r.Context(), realm, token)
+	by, err := n.credentials(r)
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	tenant, ok := r.only("X-Tenantid")
-	if !ok {
-		return auth.Caller{}, peal.Invalid("x-tenantid", "must be given once, as a UUID")
+	t, err := n.verifier.Verify(r.Context(), by.realm, by.token)
+	if err != nil {
+		return auth.Caller{}, err
 	}
-	caller, err := t.Caller(tenant)
+	caller, err := t.Caller(by.tenant)
+	if errors.Is(err, peal.ErrInvalid) {
+		err = peal.Invalid(by.tenantField, "must be given once, as a UUID")
+	}
 	if err != nil {
 		return auth.Caller{}, err
 	}
@@ -57,16 +56,6 @@ func (r *request) only(name string) (string, bool) {
 		return "", false
 	}
 	return v[0], true
-}
-
-// bearer returns the token of the one Authorization header.
-func (r *request) bearer() (string, bool) {
-	v, ok := r.only("Authorization")
-	if !ok {
-		return "", false
-	}
-	scheme, token, ok := strings.Cut(v, " ")
-	return token, ok && strings.EqualFold(scheme, "Bearer")
 }
 
 // tokenParameters are names by which clients try to give a token in the query,
@@ -89,6 +78,15 @@ func (r *request) query() (url.Values, error) {
 		}
 	}
 	return q, nil
+}
+
+// empty refuses a body. While one is outstanding net/http does not notice that
+// the client has gone, and cannot close the connection when its token expires.
+func (r *request) empty() error {
+	if r.ContentLength != 0 {
+		return peal.Invalid("body", "must be empty")
+	}
+	return nil
 }
 
 // looksLikeToken reports whether s begins like a JWT: with {" in base64, and

@@ -27,14 +27,29 @@ type call func(http.ResponseWriter, *request) error
 
 // routes lists the calls of the public port. openapi.yaml describes the same.
 func (n *Node) routes() []route {
-	return []route{
-		{"GET", Base + "/ticket/sse/notifications", n.connect},
+	routes := []route{
+		{"GET", Base + "/ticket/sse/notifications", streamed(n.connect)},
 		{"POST", Base + "/ticket/notification", n.publish},
 		{"POST", Base + "/admin/revoke", n.revoke},
 		{"POST", "/realms/:realm/backchannel-logout", n.backchannelLogout},
 		{"GET", "/livez", n.live},
 		{"GET", "/readyz", n.readiness},
 		{"GET", "/openapi.yaml", n.openapi},
+	}
+	if n.cfg.Cookies {
+		routes = append(routes,
+			route{"POST", Base + "/ticket/sse/session", n.beginSession},
+			route{"DELETE", Base + "/ticket/sse/session", n.endSession},
+		)
+	}
+	return routes
+}
+
+// streamed marks a call that answers with an event stream.
+func streamed(run call) call {
+	return func(w http.ResponseWriter, r *request) error {
+		r.stream = true
+		return run(w, r)
 	}
 }
 
