@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -69,8 +70,53 @@ func (s *settings) check() error {
 			return usagef("action-hosts must be hosts such as desk.example.com or desk.example.com:8443, in ASCII (xn--…) and without https://")
 		}
 	}
+	for _, origin := range s.origins() {
+		if !isOrigin(origin) {
+			return usagef("cors-origins: %q is no origin as a browser sends it, such as https://app.example.com or http://localhost:3000: http or https, lower case, ASCII (xn--…), no slash at the end, no path, no :443 with https or :80 with http; neither * nor null", origin)
+		}
+	}
 	_, err := s.certificate()
 	return err
+}
+
+// isOrigin reports whether a browser could send s as the origin of a page: what
+// it never sends would match nothing, and nobody would know why.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil {
+		return false
+	}
+	usual := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	host, port := u.Hostname(), u.Port()
+	if usual == "" || port == usual || !isHost(host) {
+		return false
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return false
+		}
+		host += ":" + strings.TrimLeft(port, "0")
+	}
+	return s == u.Scheme+"://"+host
+}
+
+// isHost reports whether s is a name or an address as a browser writes it.
+func isHost(s string) bool {
+	if strings.Contains(s, ":") {
+		ip, err := netip.ParseAddr(s)
+		return err == nil && ip.Zone() == "" && ip.String() == s
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || strings.ContainsFunc(label, func(r rune) bool {
+			return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 func isAddress(s string) bool {
@@ -88,6 +134,14 @@ func (s *settings) hosts() []string {
 		return nil
 	}
 	return strings.Split(strings.ToLower(s.actionHosts), ",")
+}
+
+// origins lists the origins that may use the API from a browser.
+func (s *settings) origins() []string {
+	if s.corsOrigins == "" {
+		return nil
+	}
+	return strings.Split(s.corsOrigins, ",")
 }
 
 // certificate reads the certificate of the public port; nil if there is none.

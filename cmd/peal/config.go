@@ -36,6 +36,9 @@ type settings struct {
 	drainDelay      time.Duration
 	drainWindow     time.Duration
 	actionHosts     string // separated by commas
+	corsOrigins     string // separated by commas
+	localOrigins    bool   // set by dev alone
+	cookieSessions  bool
 	logFormat       string
 	readyJSON       bool
 	printRealms     bool
@@ -90,6 +93,8 @@ func newSettings(d defaults) *settings {
 		{name: "connects-per-user", help: "connects of a user a second, after a burst of 30 seconds' worth; 0: no bound", value: num(&s.perUser, 2), fileOnly: true},
 		{name: "connects-per-address", help: "connects from an address a second, after a burst of 10 seconds' worth; behind a proxy that is the proxy's address; 0: no bound", value: num(&s.perAddress, 1000), fileOnly: true},
 		{name: "action-hosts", help: "hosts that an absolute actionUrl may name", value: str(&s.actionHosts, ""), fileOnly: true, list: true},
+		{name: "cors-origins", help: "origins whose pages may use the API from a browser, such as https://app.example.com", value: str(&s.corsOrigins, ""), fileOnly: true, list: true},
+		{name: "cookie-sessions", help: "let a browser's own EventSource connect by a session cookie, true or false; needs HTTPS", value: on(&s.cookieSessions), fileOnly: true},
 		{name: "partitions", help: "streams that share the inboxes, when a region is created; 0: 1 embedded, 8 in a cluster", value: num(&s.partitions, 0), fileOnly: true},
 		{name: "replicas", help: "of each stream when it is created; 0: 1 embedded, 3 in a cluster", value: num(&s.replicas, 0), fileOnly: true},
 		{name: "retain", help: "how long a notification is kept", value: dur(&s.retain, 30*24*time.Hour), fileOnly: true},

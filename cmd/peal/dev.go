@@ -49,6 +49,7 @@ func dev(ctx context.Context, c *call) error {
 	if settings.printRealms {
 		return printRealms(c.stdout, settings)
 	}
+	settings.localOrigins = true
 	s := &service{settings: settings, log: settings.logger(c.stderr)}
 	defer s.close()
 	if err := s.open(ctx); err != nil {

@@ -360,7 +360,7 @@ func (c *client) connect(ctx context.Context, total int) error {
 // A realms file of dev is one for serve, whose tokens are then dev's.
 func TestServeTakesTheRealmsOfDev(t *testing.T) {
 	data, other := t.TempDir(), t.TempDir()
-	startDev(t, data)
+	dev := startDev(t, data)
 	realms := filepath.Join(other, "realms.yaml")
 	printed := do(t, nil, "dev", "--print-realms", "--data", data)
 	if printed.status != 0 {
@@ -372,11 +372,17 @@ func TestServeTakesTheRealmsOfDev(t *testing.T) {
 	if got := do(t, nil, "config", "check", "--realms", realms, "--data", other); got.status != 0 {
 		t.Fatalf("config check: %+v", got)
 	}
-	serve := startReady(t, "serve", "--realms", realms, "--data", other, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-window", "0s",
+	file := filepath.Join(other, "peal.yaml")
+	if err := os.WriteFile(file, []byte("cors-origins: [https://app.example]\ncookie-sessions: true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	serve := startReady(t, "serve", "--config", file, "--realms", realms, "--data", other, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--drain-window", "0s",
 		"--nats-listen", "127.0.0.1:0", "--log-format", "json")
 	if !strings.HasPrefix(serve.ready.NATS, "nats://127.0.0.1:") {
 		t.Errorf("ready line %+v, want the address of NATS", serve.ready)
 	}
+	wantShared(t, dev, "http://localhost:3000", "https://app.example", 404)
+	wantShared(t, serve, "https://app.example", "http://localhost:3000", 204)
 	for _, user := range []struct{ realm, tenant string }{
 		{realmAcme, string(tenantShared)}, {realmGlobex, string(tenantShared)}, {realmGlobex, string(tenantGlobex)},
 	} {
@@ -400,6 +406,30 @@ func TestServeTakesTheRealmsOfDev(t *testing.T) {
 	for line := range strings.Lines(serve.log.String()) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("log line is not JSON: %s", line)
+		}
+	}
+}
+
+// wantShared wants a service to be there for the pages of one origin and not of
+// another, and the session path to answer.
+func wantShared(t *testing.T, p *process, with, without string, session int) {
+	t.Helper()
+	for _, origin := range []string{with, without} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, p.ready.URL+node.Base+"/ticket/sse/session", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Origin", origin)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if shared := resp.Header.Get("Access-Control-Allow-Origin"); shared != "" && shared != origin || (shared == origin) != (origin == with) {
+			t.Errorf("%s: shared with %q", origin, shared)
+		}
+		if origin == with && resp.StatusCode != session {
+			t.Errorf("%s: got %d, want %d", origin, resp.StatusCode, session)
 		}
 	}
 }

@@ -118,6 +118,8 @@ func TestUsage(t *testing.T) {
 	second := write("second.yaml", "listen: :1\n---\nadmin: :2\n")
 	listed := write("listed.yaml", "listen: [\":1\"]\n")
 	hosts := write("hosts.yaml", "action-hosts: [desk.example, \"https://x\"]\n")
+	origins := write("origins.yaml", "cors-origins: [https://app.example, https://desk.example/]\n")
+	cookies := write("cookies.yaml", "cookie-sessions: sometimes\n")
 	replicas := write("replicas.yaml", "replicas: 99\n")
 	negative := write("negative.yaml", "connects-per-user: -1\n")
 	nested := write("nested.yaml", "action-hosts:\n  a: b\n")
@@ -147,6 +149,9 @@ func TestUsage(t *testing.T) {
 		{"second document", []string{"config", "check", "--config", second}, 1, []string{"second.yaml:2", "one YAML document"}},
 		{"list for a value", []string{"config", "check", "--config", listed}, 1, []string{"listed.yaml:1", "listen", "one value"}},
 		{"host that is a URL", []string{"config", "check", "--config", hosts}, 2, []string{"action-hosts"}},
+		{"origin with a slash", []string{"config", "check", "--config", origins}, 2, []string{"cors-origins", `"https://desk.example/"`, "no slash at the end"}},
+		{"cookies by half", []string{"config", "check", "--config", cookies}, 1, []string{"cookies.yaml:1", "cookie-sessions", "true or false"}},
+		{"origins by flag", []string{"dev", "--cors-origins", "https://app.example"}, 2, []string{"cors-origins"}},
 		{"more replicas than there can be", []string{"config", "check", "--config", replicas}, 2, []string{"replicas", "5"}},
 		{"address without a port", []string{"config", "check", "--listen", "foo"}, 2, []string{"--listen", "HOST:PORT"}},
 		{"port that is none", []string{"config", "check", "--nats-listen", "foo:x"}, 2, []string{"--nats-listen", "HOST:PORT"}},
@@ -211,17 +216,17 @@ func TestEveryCommandHasHelp(t *testing.T) {
 // The file, then the environment, then the flags: the later wins.
 func TestConfigPrecedence(t *testing.T) {
 	file := t.TempDir() + "/peal.yaml"
-	content := "heartbeat: 11s\nregion: filed\nadmin: 127.0.0.1:1\naction-hosts: [a.example, b.example]\nnats: nats://user:secret@one:4222,nats://two:4222\n"
+	content := "heartbeat: 11s\nregion: filed\nadmin: 127.0.0.1:1\naction-hosts: [a.example, b.example]\ncors-origins: [https://a.example, http://localhost:3000]\nnats: nats://user:secret@one:4222,nats://two:4222\n"
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := map[string]string{"PEAL_HEARTBEAT": "12s", "PEAL_REGION": "env", "PEAL_READY_JSON": "nonsense"}
+	env := map[string]string{"PEAL_HEARTBEAT": "12s", "PEAL_REGION": "env", "PEAL_COOKIE_SESSIONS": "true", "PEAL_READY_JSON": "nonsense"}
 	got := do(t, env, "config", "print", "--config", file, "--heartbeat", "13s")
 	if got.status != 0 {
 		t.Fatalf("%+v", got)
 	}
 	for _, want := range []string{
-		`heartbeat: 13s`, `region: "env"`, `admin: "127.0.0.1:1"`, `action-hosts: "a.example,b.example"`, `listen: ":8080"`, `nats://masked@one:4222,nats://two:4222`,
+		`heartbeat: 13s`, `region: "env"`, `admin: "127.0.0.1:1"`, `action-hosts: "a.example,b.example"`, `cors-origins: "https://a.example,http://localhost:3000"`, `cookie-sessions: true`, `listen: ":8080"`, `nats://masked@one:4222,nats://two:4222`,
 	} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("no %s in:\n%s", want, got.stdout)

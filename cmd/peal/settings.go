@@ -82,6 +82,9 @@ func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 		DrainDelay:         orOff(s.drainDelay),
 		DrainWindow:        orOff(s.drainWindow),
 		ActionHosts:        s.hosts(),
+		Origins:            s.origins(),
+		LocalOrigins:       s.localOrigins,
+		Cookies:            s.cookieSessions,
 		Version:            version,
 		Logger:             log,
 	}
