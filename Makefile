@@ -1,5 +1,5 @@
-# Everything here needs Go, make and git; `race` a C compiler too, `e2e` Node.js
-# and npm, and `image` a builder (it says which). Nothing else is assumed.
+# Everything here needs Go, make and git; `race` a C compiler too, `e2e` Node.js,
+# npm and Chromium, and `image` a builder (it says which). Nothing else is assumed.
 
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -13,6 +13,8 @@ VULNDB ?=
 # The oldest Node.js that e2e takes: below it eventsource 4 does not want to run,
 # and oidc-provider 9 cannot. The latter calls 22 the oldest that it supports.
 NODE := 20
+# The browser of e2e: Chromium, by whatever name it has here.
+CHROMIUM ?= chromium
 
 # How long each fuzz target runs.
 FUZZTIME ?= 30s
@@ -40,11 +42,13 @@ race: ## run all tests with the race detector (needs a C compiler)
 
 # A module of its own: see cmd/peal/e2e/doc.go.
 .PHONY: e2e
-e2e: build ## run other people's clients and issuer against the binary (needs Node.js and npm)
+e2e: build ## run other people's clients, browser and issuer against the binary (needs Node.js, npm and Chromium)
 	@[[ $$(node -p 'parseInt(process.versions.node)' 2>/dev/null) -ge $(NODE) ]] && npm --version >/dev/null 2>&1 || \
 		{ echo "e2e: please install Node.js $(NODE) or later, and npm; here is $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
+	@command -v '$(CHROMIUM)' >/dev/null || \
+		{ echo "e2e: please install Chromium, or say CHROMIUM=FILE" >&2; exit 1; }
 	cd cmd/peal/e2e && npm ci
-	go -C cmd/peal/e2e test -count=1 ./... -args -peal $(abspath $(BIN))
+	go -C cmd/peal/e2e test -count=1 ./... -args -peal $(abspath $(BIN)) -chromium '$(CHROMIUM)'
 
 # How long the model test of the feed runs, and its seed; 0 chooses one. Without
 # the race detector, for more connections: `make race` runs it too, for 6 s.

@@ -8,8 +8,9 @@ import (
 )
 
 var (
-	binary = flag.String("peal", "../../../bin/peal", "the `binary` under test; make build makes it")
-	update = flag.Bool("update", false, "rewrite the table in docs/clients.md")
+	binary   = flag.String("peal", "../../../bin/peal", "the `binary` under test; make build makes it")
+	chromium = flag.String("chromium", "chromium", "the `browser` that a page is tested with")
+	update   = flag.Bool("update", false, "rewrite the table in docs/clients.md")
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

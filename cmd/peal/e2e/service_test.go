@@ -25,37 +25,45 @@ const notifications = "/api/v2/ticketing/ticket/sse/notifications"
 // service is peal, in processes that are ended and started again on one port
 // and one data directory.
 type service struct {
-	url     string
-	command []string // with the flags of its own
-	data    string
-	ttl     atomic.Int64 // of the tokens that Tokens gives: a time.Duration
+	url  string
+	data string
+	args []string // the command, with the flags of its own
+	env  []string
+	ttl  atomic.Int64 // of the tokens that Tokens gives: a time.Duration
 
 	cmd *exec.Cmd
 	log *bytes.Buffer // of the process that runs
 }
 
+// startService starts a command of peal: dev or serve, with the flags of its own.
 func startService(t *testing.T, command ...string) *service {
+	t.Helper()
+	s := &service{data: t.TempDir(), args: command}
+	s.open(t)
+	return s
+}
+
+// open starts the first process, on a port of its choice.
+func (s *service) open(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat(*binary); err != nil {
 		t.Fatalf("no binary to test: make build makes one, -args -peal FILE names another: %v", err)
 	}
-	s := &service{command: command, data: t.TempDir()}
 	t.Cleanup(func() { s.end(syscall.SIGKILL) })
 	u, err := url.Parse(s.start(t, "127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.url = "http://127.0.0.1:" + u.Port() // localhost may be ::1 first
-	return s
 }
 
 // start starts a process and returns where it says that it is.
 func (s *service) start(t *testing.T, listen string) (url string) {
 	t.Helper()
 	s.log = new(bytes.Buffer)
-	s.cmd = exec.Command(*binary, append(slices.Clone(s.command), "--data", s.data, "--listen", listen, "--admin", "127.0.0.1:0",
+	s.cmd = exec.Command(*binary, append(slices.Clone(s.args), "--data", s.data, "--listen", listen, "--admin", "127.0.0.1:0",
 		"--heartbeat", "1s", "--drain-window", "2s", "--ready-json")...)
-	s.cmd.Env = append(os.Environ(), "PEAL_DRAIN_DELAY=500ms")
+	s.cmd.Env = append(os.Environ(), append([]string{"PEAL_DRAIN_DELAY=500ms"}, s.env...)...)
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -67,7 +75,7 @@ func (s *service) start(t *testing.T, listen string) (url string) {
 	var ready struct{ URL string }
 	if err := json.NewDecoder(out).Decode(&ready); err != nil {
 		s.end(syscall.SIGKILL)
-		t.Fatalf("no ready line from peal %s: %v\n%s", s.command[0], err, s.log)
+		t.Fatalf("no ready line from peal %s: %v\n%s", s.args[0], err, s.log)
 	}
 	return ready.URL
 }
@@ -80,6 +88,9 @@ func (s *service) restart(t *testing.T) {
 
 // end ends the process and returns its exit status, -1 if it was killed.
 func (s *service) end(by os.Signal) int {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return -1 // it was never started
+	}
 	if s.cmd.ProcessState == nil {
 		s.cmd.Process.Signal(by)
 		s.cmd.Wait()
