@@ -101,7 +101,7 @@ func (p *page) session(method, base, token string) (got string) {
 // follow opens an EventSource with the cookies of the browser.
 func (p *page) follow(name, base string) {
 	p.t.Helper()
-	p.do(new(any), "follow(%q, %q, {withCredentials: true});", name, base+notifications+"?tenantId="+tenant+"&realmName="+realm)
+	p.do(new(any), "watch(%q, new EventSource(%q, {withCredentials: true}));", name, base+notifications+"?tenantId="+tenant+"&realmName="+realm)
 }
 
 // heard is an event of an EventSource.
@@ -122,6 +122,18 @@ func (p *page) next(name string) (h heard) {
 	p.t.Helper()
 	p.do(&h, "return next(%q);", name)
 	return h
+}
+
+// connected passes over what is told of a connection's end until the next begins.
+func (p *page) connected(name, user string) {
+	p.t.Helper()
+	h := p.next(name)
+	for h.Type == "error" && h.State != 2 {
+		h = p.next(name)
+	}
+	if h.Type != "connected" || !strings.Contains(h.Data, fmt.Sprintf(`"userId":%q`, user)) {
+		p.t.Fatalf("%s: got %+v, want connected as %s", name, h, user)
+	}
 }
 
 // notification passes over what the browser tells of lost connections, and what
@@ -224,9 +236,7 @@ func TestNativeEventSource(t *testing.T) {
 		t.Fatalf("POST session: got %s, want 204", got)
 	}
 	shop.follow("first", base)
-	if h := shop.next("first"); h.Type != "connected" || !strings.Contains(h.Data, `"userId":"jane"`) {
-		t.Fatalf("first: got %+v, want connected as jane", h)
-	}
+	shop.connected("first", "jane")
 	publish("n1")
 	if got := shop.notification("first"); got != "n1" {
 		t.Errorf("got %s, want n1", got)
@@ -238,11 +248,7 @@ func TestNativeEventSource(t *testing.T) {
 		t.Fatalf("second: got %+v, want CONNECTION_LIMIT", h)
 	}
 	shop.do(new(any), "leave('first');")
-	for h := shop.next("second"); h.Type != "connected"; h = shop.next("second") {
-		if h.State == 2 {
-			t.Fatalf("second: gave up with %+v", h)
-		}
-	}
+	shop.connected("second", "jane")
 
 	// A page of another origin of the site has the cookie, and nothing of it; nor
 	// can it put another into its place, or take it away.
@@ -280,13 +286,50 @@ func TestNativeEventSource(t *testing.T) {
 	}
 	shop.do(new(any), "leave('second');")
 
-	// A page of the service's own origin need not be listed.
+	// What the document shows is all it takes.
+	shop.do(new(any), "const token = %q, tenantId = %q, realmName = %q;\n%s\nwatch('example', eventSource);",
+		token("ann"), tenant, realm, browserExample(t, base))
+	shop.connected("example", "ann")
+
+	// A page of the service's own origin need not be listed. It takes a fresh token
+	// in time, with which the browser comes back when the first has expired.
 	frame(own)
-	if got := own.session("POST", "", token("joe")); got != "204" {
-		t.Fatalf("POST session by a page of the same origin: got %s, want 204", got)
+	brief, err := dev.token(t.Context(), "joe", 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
 	}
-	own.follow("own", "")
-	if h := own.next("own"); h.Type != "connected" || !strings.Contains(h.Data, `"userId":"joe"`) {
-		t.Errorf("own: got %+v, want connected as joe", h)
+	for _, token := range []string{brief, token("joe")} {
+		if got := own.session("POST", "", token); got != "204" {
+			t.Fatalf("POST session by a page of the same origin: got %s, want 204", got)
+		}
+		if token == brief {
+			own.follow("own", "")
+			own.connected("own", "joe")
+		}
 	}
+	if h := own.next("own"); h.Type != "error" || h.code() != "TOKEN_EXPIRED" {
+		t.Errorf("own: got %+v, want TOKEN_EXPIRED", h)
+	}
+	own.connected("own", "joe")
+}
+
+// Where the example stands in the document, and the address that it names.
+const (
+	browserExampleBegins  = "<!-- make e2e runs this one in a browser. -->\n\n```js\n"
+	browserExampleAddress = "https://peal.example.com"
+)
+
+// browserExample is the document's, with an address of ours.
+func browserExample(t *testing.T, base string) string {
+	t.Helper()
+	b, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, begins := strings.Cut(string(b), browserExampleBegins)
+	example, _, ends := strings.Cut(rest, exampleEnds)
+	if !begins || !ends || strings.Count(example, browserExampleAddress) != 1 {
+		t.Fatalf("%s has no example after %q, or it does not name %s once", document, browserExampleBegins, browserExampleAddress)
+	}
+	return strings.Replace(example, browserExampleAddress, base, 1)
 }

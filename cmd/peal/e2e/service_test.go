@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -61,8 +60,9 @@ func (s *service) open(t *testing.T) {
 func (s *service) start(t *testing.T, listen string) (url string) {
 	t.Helper()
 	s.log = new(bytes.Buffer)
-	s.cmd = exec.Command(*binary, append(slices.Clone(s.args), "--data", s.data, "--listen", listen, "--admin", "127.0.0.1:0",
-		"--heartbeat", "1s", "--drain-window", "2s", "--ready-json")...)
+	usual := []string{s.args[0], "--data", s.data, "--listen", listen, "--admin", "127.0.0.1:0",
+		"--heartbeat", "1s", "--drain-window", "2s", "--ready-json"}
+	s.cmd = exec.Command(*binary, append(usual, s.args[1:]...)...) // of two flags the later counts
 	s.cmd.Env = append(os.Environ(), append([]string{"PEAL_DRAIN_DELAY=500ms"}, s.env...)...)
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
