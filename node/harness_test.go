@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -79,13 +80,15 @@ type site struct {
 	client *http.Client
 	logs   *logs
 
+	secrets *secrets
+
 	stop, now context.CancelFunc // as a first and a second signal
 	served    chan error         // closed after Serve has returned its error
 }
 
 func start(t testing.TB, change func(*config)) *site {
 	t.Helper()
-	s := &site{t: t, logs: &logs{}, served: make(chan error, 1)}
+	s := &site{t: t, logs: &logs{}, secrets: &secrets{}, served: make(chan error, 1)}
 	cfg := siteConfig()
 	if change != nil {
 		change(&cfg)
@@ -119,7 +122,7 @@ func (s *site) another() *site {
 // if that is not nil.
 func (s *site) prepared(nats *sluggish) *site {
 	s.t.Helper()
-	o := &site{t: s.t, issuer: s.issuer, nats: s.nats, realms: s.realms, logs: &logs{}, served: make(chan error, 1)}
+	o := &site{t: s.t, issuer: s.issuer, nats: s.nats, realms: s.realms, logs: &logs{}, secrets: s.secrets, served: make(chan error, 1)}
 	o.bus = bustest.Open(s.t, s.nats, func(c *bus.Config) {
 		if nats != nil {
 			c.Server = nats
@@ -163,6 +166,7 @@ func (s *site) serve(cfg config) {
 		}
 	})
 	s.client = s.newClient(func(*http.Transport) {})
+	s.guard()
 }
 
 func listen(t testing.TB) net.Listener {
@@ -258,10 +262,16 @@ func (s *site) http2() *http.Client {
 // token mints a token; the realm is the user's.
 func (s *site) token(realm string, c issuer.Claims) string {
 	s.t.Helper()
+	c.Extra = maps.Clone(c.Extra)
+	if c.Extra == nil {
+		c.Extra = make(map[string]any)
+	}
+	c.Extra["canary"] = canary
 	token, err := s.issuer.Mint(realm, c)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.secrets.add(token)
 	return token
 }
 
@@ -357,6 +367,9 @@ func (s *site) try(c *http.Client, r *http.Request) (answer, error) {
 	}
 	if resp.Header.Get("Content-Type") == "application/problem+json" && r.Method != http.MethodHead {
 		err = json.Unmarshal(a.body, &a.Problem)
+		if secret := s.secrets.in(string(a.body)); secret != "" {
+			s.t.Errorf("the answer has %q: %s", secret, a.body)
+		}
 	}
 	return a, err
 }
@@ -379,7 +392,7 @@ func (s *site) post(u user, body string, edits ...edit) (p struct {
 
 // notification makes the JSON of a body for recipients, which are JSON too.
 func publication(id string, recipients ...string) string {
-	return fmt.Sprintf(`{"recipients":[%s],"notification":{"id":%q,"type":"mention","ticketId":"1","ticketNumber":"INC-1","title":"T","message":"M"}}`,
+	return fmt.Sprintf(`{"recipients":[%s],"notification":{"id":%q,"type":"mention","ticketId":"1","ticketNumber":"INC-1","title":"T","message":"`+canary+`"}}`,
 		strings.Join(recipients, ","), id)
 }
 
@@ -394,7 +407,7 @@ func (s *site) store(in peal.Inbox, n peal.Notification) peal.Notification {
 }
 
 func note(id string) peal.Notification {
-	return peal.Notification{ID: id, Type: peal.Mention, TicketID: "1", TicketNumber: "INC-1", Title: "T", Message: "M"}
+	return peal.Notification{ID: id, Type: peal.Mention, TicketID: "1", TicketNumber: "INC-1", Title: "T", Message: canary}
 }
 
 // bulky is a notification of about 14 kB.

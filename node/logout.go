@@ -36,7 +36,9 @@ func (n *Node) backchannelLogout(w http.ResponseWriter, r *request) error {
 			return err
 		}
 	}
-	l, err := n.verifier.VerifyLogout(r.Context(), r.params.ByName("realm"), token)
+	realm := r.params.ByName("realm")
+	n.concerns(r, realm)
+	l, err := n.verifier.VerifyLogout(r.Context(), realm, token)
 	if refusal, ok := errors.AsType[*auth.Refusal](err); ok {
 		return fmt.Errorf("%w: %w", errLogout, refusal)
 	}

@@ -77,7 +77,7 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 	n.metrics.refused.WithLabelValues(p.code, why).Inc()
 	switch p.status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		n.refusals.refused(r, class{p.code, why, n.realmOf(r)})
+		n.refusals.refused(r, class{p.code, why, r.realm})
 	case http.StatusServiceUnavailable:
 		n.tellUnavailable(r, err)
 	case http.StatusInternalServerError:

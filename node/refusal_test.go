@@ -20,9 +20,6 @@ import (
 	"github.com/pealhq/peal/node"
 )
 
-// canary is a text that is in every body and must not be in any log.
-const canary = "canary-text"
-
 // good is a body that is accepted. Rows replace a part of it.
 const good = `{"recipients":["jane"],"notification":{"id":"n1","type":"mention","ticketId":"12345","ticketNumber":"INC-1","title":"` + canary + `","message":"` + canary + `"}}`
 

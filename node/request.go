@@ -23,6 +23,7 @@ type request struct {
 	params httprouter.Params
 	id     string // told to the client, and in our log
 	read   bool   // the body was read to its end
+	realm  string // that it names, if there is one of that name
 
 	stream bool // what it asks for is an event stream
 	cookie bool // it says by the session cookie who is calling
@@ -35,6 +36,7 @@ func (n *Node) authenticate(r *request, role auth.Role) (auth.Caller, error) {
 	if err != nil {
 		return auth.Caller{}, err
 	}
+	n.concerns(r, by.realm)
 	t, err := n.verifier.Verify(r.Context(), by.realm, by.token)
 	if err != nil {
 		return auth.Caller{}, err
@@ -47,6 +49,13 @@ func (n *Node) authenticate(r *request, role auth.Role) (auth.Caller, error) {
 		return auth.Caller{}, err
 	}
 	return caller, caller.May(role)
+}
+
+// concerns notes which realm a request is about.
+func (n *Node) concerns(r *request, realm string) {
+	if _, ok := n.verifier.Realm(realm); ok {
+		r.realm = realm
+	}
 }
 
 // only returns the value of a header that must be there exactly once.

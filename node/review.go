@@ -40,15 +40,6 @@ func (n *Node) Reload(cfg auth.Config) (auth.Changes, error) {
 	return changes, err
 }
 
-// realmOf is the realm that a request names, if there is one of that name.
-func (n *Node) realmOf(r *request) string {
-	name, _ := r.only("Realmname")
-	if _, ok := n.verifier.Realm(name); !ok {
-		return ""
-	}
-	return name
-}
-
 // take takes in a revocation.
 func (n *Node) take(r bus.Revoked) {
 	n.verifier.Revocations().Add(r.Revocation, r.At, r.Until)
