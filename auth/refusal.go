@@ -16,8 +16,8 @@ const (
 	ReasonMalformed    Reason = "malformed"      // length, segments, base64, JSON, repeated names, a claim of the wrong type
 	ReasonAlgorithm    Reason = "algorithm"      // not in the realm's list
 	ReasonCrit         Reason = "crit"           // the header asks for an extension
-	ReasonType         Reason = "type"           // typ or the claims show that it is no access token
 	ReasonKidMissing   Reason = "kid_missing"    // none, or not a string of 1 to 256 bytes
+	ReasonType         Reason = "type"           // typ or the claims show that it is no access token
 	ReasonIssuer       Reason = "issuer"         // iss is not the realm's
 	ReasonAudience     Reason = "audience"       // aud has none of the realm's
 	ReasonExpiry       Reason = "expiry"         // exp is missing or not a number
@@ -39,7 +39,7 @@ const (
 // learn.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonUnknownRealm, ReasonMalformed, ReasonAlgorithm, ReasonCrit, ReasonType, ReasonKidMissing,
+		ReasonUnknownRealm, ReasonMalformed, ReasonAlgorithm, ReasonCrit, ReasonKidMissing, ReasonType,
 		ReasonIssuer, ReasonAudience, ReasonExpiry, ReasonNotYetValid, ReasonLifetime, ReasonClaim, ReasonUserClaim,
 		ReasonKidUnknown, ReasonKey, ReasonSignature, ReasonExpired, ReasonRevoked, ReasonTenant, ReasonRole,
 	}

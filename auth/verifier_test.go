@@ -431,3 +431,48 @@ func TestReasonsAreAllListedOnce(t *testing.T) {
 		t.Fatalf("got %v", auth.Reasons())
 	}
 }
+
+// A token in which everything is wrong, mended one thing at a time: the reasons
+// come in the order in which they are listed.
+func TestReasonsAreInTheOrderInWhichTheyAreLookedFor(t *testing.T) {
+	w := newWorld(t, func(c *auth.Config) {
+		for i := range c.Realms {
+			c.Realms[i].RequiredClaims = map[string]auth.Values{"azp": {OneOf: []string{"desk"}}}
+		}
+	})
+	header := map[string]any{"alg": "HS256", "crit": []string{"b64"}, "kid": nil, "typ": "x"}
+	claims := w.claims("acme", map[string]any{"iss": "x", "aud": "x", "exp": nil, "nbf": w.now.Add(time.Hour).Unix(), "sub": 1})
+	kid, _, err := w.iss.PublicKey("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []auth.Reason
+	for _, mend := range []func(){
+		func() {},
+		func() { delete(header, "alg") },
+		func() { delete(header, "crit") },
+		func() { header["kid"] = "nobody's" },
+		func() { delete(header, "typ") },
+		func() { claims["iss"] = w.iss.URL("acme") },
+		func() { claims["aud"] = "peal" },
+		func() { claims["exp"] = w.now.Add(31 * 24 * time.Hour).Unix() },
+		func() { delete(claims, "nbf") },
+		func() { claims["iat"], claims["exp"] = w.now.Add(-time.Hour).Unix(), w.now.Unix() },
+		func() { claims["azp"] = "desk" },
+		func() { claims["sub"] = "jane" },
+		func() { header["kid"] = kid },
+	} {
+		mend()
+		_, err := w.v.Verify(t.Context(), "acme", w.sign("acme", header, claims))
+		if refusal, ok := errors.AsType[*auth.Refusal](err); ok {
+			got = append(got, refusal.Reason)
+		}
+	}
+	want := slices.DeleteFunc(auth.Reasons(), func(r auth.Reason) bool {
+		return slices.Contains([]auth.Reason{auth.ReasonUnknownRealm, auth.ReasonMalformed, auth.ReasonKey, auth.ReasonSignature,
+			auth.ReasonRevoked, auth.ReasonTenant, auth.ReasonRole}, r)
+	})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("reasons (-listed +got):\n%s", diff)
+	}
+}
