@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
 )
@@ -120,7 +122,8 @@ func TestRolesAllow(t *testing.T) {
 		{"take the place of ours", "globex", claims{"https://globex.example/roles": []string{publish}, "roles": []string{"bot"}}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			c, err := w.verify(row.realm, w.token(row.realm, row.claims)).Caller(string(three))
+			token := w.verify(row.realm, w.token(row.realm, row.claims))
+			c, err := token.Caller(string(three))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -132,10 +135,38 @@ func TestRolesAllow(t *testing.T) {
 				if err := c.May(role); (err == nil) != want || (err != nil && !errors.Is(err, peal.ErrForbidden)) {
 					t.Errorf("may %v: %v, want allowed %v", role, err, want)
 				}
+				if err := token.May(role); (err == nil) != want {
+					t.Errorf("the token may %v: %v, want allowed %v", role, err, want)
+				}
 			}
 		})
 	}
 	if (auth.Caller{}).May(auth.Connect) == nil || (auth.Caller{}).May(0) == nil {
 		t.Error("the zero Caller may do something")
+	}
+}
+
+func TestTokenTellsItsTenants(t *testing.T) {
+	w := newWorld(t, nil)
+	type claims = map[string]any
+	for _, row := range []struct {
+		name   string
+		realm  string
+		claims claims
+		want   auth.Tenants
+	}{
+		{"the realm's", "acme", nil, auth.Tenants{IDs: []peal.Tenant{one, three}}},
+		{"any", "service", nil, auth.Tenants{Any: true}},
+		{"narrowed", "acme", claims{"tenant_id": string(three)}, auth.Tenants{IDs: []peal.Tenant{three}}},
+		{"narrowed from any, each once", "service", claims{"tenants": []string{string(two), string(one), string(two)}}, auth.Tenants{IDs: []peal.Tenant{two, one}}},
+		{"never widened", "acme", claims{"tenants": []string{string(two), string(one)}}, auth.Tenants{IDs: []peal.Tenant{one}}},
+		{"none", "acme", claims{"tenant_id": "x"}, auth.Tenants{}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got := w.verify(row.realm, w.token(row.realm, row.claims)).Tenants()
+			if diff := cmp.Diff(row.want, got); diff != "" {
+				t.Fatalf("tenants (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

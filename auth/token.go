@@ -114,6 +114,24 @@ func (names RoleNames) granted(roles []string) (all Role) {
 	return all
 }
 
+// Tenants returns those that the token is good for: those of the realm, and
+// where the token names some, those of both. There may be none.
+func (t *Token) Tenants() Tenants {
+	if !t.narrowed {
+		return Tenants{Any: t.realm.Tenants.Any, IDs: slices.Clone(t.realm.Tenants.IDs)}
+	}
+	var both []peal.Tenant
+	for _, id := range t.tenants {
+		if t.realm.speaksFor(id) && !slices.Contains(both, id) {
+			both = append(both, id)
+		}
+	}
+	return Tenants{IDs: both}
+}
+
+// May returns what Caller.May would, in whatever tenant the token is good for.
+func (t *Token) May(r Role) error { return t.bearer().May(r) }
+
 // Caller returns who the token makes its bearer in a tenant, given as the client
 // spells it. The error is a peal.ErrInvalid if that is no UUID, and else a
 // Refusal: the realm must list the tenant, and a tenant claim, where there is
