@@ -34,7 +34,8 @@ func commands() []command {
 		{"serve", "--realms FILE (--nats URL | --data DIR) [flags]", "run a node", serve},
 		{"publish", "--to USER [--to USER]… [--type TYPE] [flags]", "publish a notification", publish},
 		{"tail", "--user USER [flags]", "follow a user's notifications", tail},
-		{"token", "--user USER [flags]", "print a token of the issuer that dev runs", token},
+		{"token", "--user USER [flags] | explain [flags] [TOKEN]",
+			"print a token of the issuer that dev runs, or explain what a service makes of a token", token},
 		{"bench", "[--connections N] [--rate N] [--duration D] [--storm | --slow] [flags]",
 			"measure a service: latency, memory, CPU, and whether anything is lost", runBench},
 		{"config", "check|print [flags]", "check the configuration, or print what is in force", config},
@@ -47,6 +48,7 @@ type call struct {
 	command
 	args   []string
 	getenv func(string) string
+	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
 	again  context.Context // ends with the second signal to stop
@@ -62,7 +64,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(fo
 func main() {
 	ctx, again, stop := untilSignals()
 	defer stop()
-	os.Exit(run(ctx, again, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+	os.Exit(run(ctx, again, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }
 
 // untilSignals returns a context that ends with the first SIGINT or SIGTERM,
@@ -93,7 +95,7 @@ func untilSignals() (first, second context.Context, stop func()) {
 }
 
 // run runs the command that args name and returns the exit status.
-func run(ctx, again context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+func run(ctx, again context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		help(stderr)
 		return 2
@@ -106,7 +108,7 @@ func run(ctx, again context.Context, args []string, getenv func(string) string, 
 		if c.name != args[0] {
 			continue
 		}
-		err := c.run(ctx, &call{command: c, args: args[1:], getenv: getenv, stdout: stdout, stderr: stderr, again: again})
+		err := c.run(ctx, &call{command: c, args: args[1:], getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr, again: again})
 		return status(stderr, c.name, err)
 	}
 	return status(stderr, "", usagef("there is no command %q: run peal help for the list", args[0]))
@@ -132,6 +134,14 @@ func help(w io.Writer) {
 		fmt.Fprintf(w, "  %-8s  %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\nEvery command has --help.\n")
+}
+
+// under is the call of a subcommand, which the first argument has named.
+func (c *call) under(sub command) *call {
+	s := *c
+	s.command, s.args = sub, c.args[1:]
+	s.name = c.name + " " + sub.name
+	return &s
 }
 
 // flags makes the flag set of the command.

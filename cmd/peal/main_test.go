@@ -34,10 +34,16 @@ type result struct {
 // do runs a command that ends by itself, in this process.
 func do(t *testing.T, env map[string]string, args ...string) result {
 	t.Helper()
+	return feed(t, "", env, args...)
+}
+
+// feed is do with something on standard input.
+func feed(t *testing.T, input string, env map[string]string, args ...string) result {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var out, errs bytes.Buffer
-	status := run(ctx, ctx, args, func(name string) string { return env[name] }, &out, &errs)
+	status := run(ctx, ctx, args, func(name string) string { return env[name] }, strings.NewReader(input), &out, &errs)
 	return result{status, out.String(), errs.String()}
 }
 

@@ -12,7 +12,10 @@ import (
 )
 
 // token answers peal token: one token of dev's issuer, and nothing else.
-func token(_ context.Context, c *call) error {
+func token(ctx context.Context, c *call) error {
+	if len(c.args) > 0 && c.args[0] == "explain" {
+		return explain(ctx, c.under(command{name: "explain", usage: "[flags] [TOKEN]", summary: explainSummary}))
+	}
 	fs := c.flags()
 	data := fs.String("data", devData, "data `DIR` of peal dev")
 	realm := fs.String("realm", realmAcme, "`REALM` that issues the token")
