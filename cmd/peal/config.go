@@ -80,7 +80,7 @@ func newSettings(d defaults) *settings {
 		{name: "nats", help: "`URL[,URL]` of a NATS cluster, instead of the embedded JetStream", value: str(&s.nats, ""), list: true},
 		{name: "nats-creds", help: "`FILE` with NATS credentials", value: str(&s.natsCreds, "")},
 		{name: "nats-listen", help: "`HOST:PORT` on which the embedded NATS takes other clients; without it, none", value: str(&s.natsListen, "")},
-		{name: "realms", help: "realms `FILE`: who issues tokens, for which tenants", value: str(&s.realms, "")},
+		{name: "realms", help: "realms `FILE`: who issues tokens, for which tenants; read again when it changes, and on SIGHUP", value: str(&s.realms, "")},
 		{name: "region", help: "`NAME` of this region", value: str(&s.region, "local")},
 		{name: "max-connections-per-user", help: "open connections of a user on a route, `N`; 0: no bound", value: num(&s.maxPerUser, 5)},
 		{name: "heartbeat", help: "time between heartbeats, `D`", value: dur(&s.heartbeat, 30*time.Second)},

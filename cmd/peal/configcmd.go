@@ -28,7 +28,7 @@ func config(_ context.Context, c *call) error {
 	if err := s.placed(); err != nil {
 		return err
 	}
-	if _, err := s.readRealms(); err != nil {
+	if _, _, err := s.readRealms(); err != nil {
 		return err
 	}
 	fmt.Fprintln(c.stdout, "the configuration is good")

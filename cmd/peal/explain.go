@@ -124,7 +124,8 @@ func explainRealms(fs *flag.FlagSet, file, data string) (auth.Config, error) {
 	if dataGiven {
 		return auth.Config{}, usagef("--realms and --data exclude each other")
 	}
-	return (&settings{realms: file}).readRealms()
+	cfg, _, err := (&settings{realms: file}).readRealms()
+	return cfg, err
 }
 
 // readToken returns the token that is the argument, or on standard input. A read

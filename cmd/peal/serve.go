@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -16,10 +19,14 @@ func serve(ctx context.Context, c *call) error {
 	if err := settings.placed(); err != nil {
 		return err
 	}
-	realms, err := settings.readRealms()
+	realms, data, err := settings.readRealms()
 	if err != nil {
 		return err
 	}
+	// From here to the end, so that the signal never ends the process.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	s := &service{settings: settings, log: settings.logger(c.stderr)}
 	defer s.close()
 	if err := s.open(ctx); err != nil {
@@ -28,6 +35,9 @@ func serve(ctx context.Context, c *call) error {
 	if err := s.authorize(realms, nil); err != nil {
 		return err
 	}
+	reloader := newReloader(s.log, settings.realms, data, s.verifier.Reload)
+	reloader.start(hangups)
+	defer reloader.close()
 	return s.run(ctx, c.again, func(ctx context.Context) error {
 		s.awaitKeys(ctx)
 		r, err := s.ready()

@@ -26,15 +26,17 @@ func (s *settings) placed() error {
 	return nil
 }
 
-func (s *settings) readRealms() (auth.Config, error) {
+// readRealms reads the realms file, and returns its bytes too.
+func (s *settings) readRealms() (auth.Config, []byte, error) {
 	if s.realms == "" {
-		return auth.Config{}, usagef("--realms FILE is required: it says who issues tokens; peal dev --print-realms shows one")
+		return auth.Config{}, nil, usagef("--realms FILE is required: it says who issues tokens; peal dev --print-realms shows one")
 	}
 	data, err := os.ReadFile(s.realms)
 	if err != nil {
-		return auth.Config{}, usagef("--realms: %v", err)
+		return auth.Config{}, nil, usagef("--realms: %v", err)
 	}
-	return auth.Parse(s.realms, data)
+	cfg, err := auth.Parse(s.realms, data)
+	return cfg, data, err
 }
 
 // keysDir is where the realms' keys are kept; "" if there is no disk of ours.
