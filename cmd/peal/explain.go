@@ -119,9 +119,7 @@ func explainRealms(fs *flag.FlagSet, file, data string) (auth.Config, error) {
 		}
 		return devRealms(tokens), nil
 	}
-	dataGiven := false
-	fs.Visit(func(f *flag.Flag) { dataGiven = dataGiven || f.Name == "data" })
-	if dataGiven {
+	if isGiven(fs, "data") {
 		return auth.Config{}, usagef("--realms and --data exclude each other")
 	}
 	cfg, _, err := (&settings{realms: file}).readRealms()

@@ -36,6 +36,7 @@ func commands() []command {
 		{"tail", "--user USER [flags]", "follow a user's notifications", tail},
 		{"token", "--user USER [flags] | explain [flags] [TOKEN]",
 			"print a token of the issuer that dev runs, or explain what a service makes of a token", token},
+		{"admin", "COMMAND [flags]", "calls of the admin port of a running service", admin},
 		{"bench", "[--connections N] [--rate N] [--duration D] [--storm | --slow] [flags]",
 			"measure a service: latency, memory, CPU, and whether anything is lost", runBench},
 		{"config", "check|print [flags]", "check the configuration, or print what is in force", config},
@@ -168,6 +169,12 @@ func (c *call) parse(fs *flag.FlagSet, args []string) error {
 		return usagef("unexpected argument %q: see peal %s --help", fs.Arg(0), c.name)
 	}
 	return nil
+}
+
+// isGiven reports whether a flag was given, whatever its value.
+func isGiven(fs *flag.FlagSet, name string) (given bool) {
+	fs.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	return given
 }
 
 func printVersion(_ context.Context, c *call) error {

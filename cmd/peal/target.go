@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -101,15 +102,23 @@ const requestTimeout = 30 * time.Second
 
 // post calls the API and reads the answer into v.
 func (t *target) post(ctx context.Context, header http.Header, path string, body, v any) error {
+	if _, err := url.Parse(t.url); err != nil {
+		return usagef("--url: %v", err)
+	}
+	return post(ctx, t.url+node.Base+path, header, body, v)
+}
+
+// post posts JSON to a service and reads the answer into v.
+func post(ctx context.Context, address string, header http.Header, body, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	b, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url+node.Base+path, bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(b))
 	if err != nil {
-		return usagef("--url: %v", err)
+		return err
 	}
 	req.Header = header.Clone()
 	req.Header.Set("Content-Type", "application/json")
@@ -130,5 +139,8 @@ func (t *target) post(ctx context.Context, header http.Header, path string, body
 		json.Unmarshal(answer, &p) // an answer without a problem has none to tell
 		return fmt.Errorf("refused: %s", strings.Join(strings.Fields(fmt.Sprint(resp.StatusCode, " ", p.Code, " ", p.Detail)), " "))
 	}
-	return json.Unmarshal(answer, v)
+	if err := json.Unmarshal(answer, v); err != nil {
+		return fmt.Errorf("an answer that is none: %w", err)
+	}
+	return nil
 }

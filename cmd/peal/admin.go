@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/pealhq/peal"
+)
+
+// adminCommands are the words after peal admin.
+func adminCommands() []command {
+	return []command{
+		{"revoke", "[--realm REALM] [--tenant TENANT] [--user USER] [--sid S] [--jti ID] [flags]",
+			"end connections and refuse their tokens: those that fit all that is given, issued up to now", adminRevoke},
+	}
+}
+
+// admin answers peal admin: calls of the admin port, across tenants.
+func admin(ctx context.Context, c *call) error {
+	var names []string
+	for _, sub := range adminCommands() {
+		if len(c.args) > 0 && c.args[0] == sub.name {
+			return sub.run(ctx, c.under(sub))
+		}
+		names = append(names, "peal admin "+sub.name)
+	}
+	if slices.ContainsFunc(c.args, func(a string) bool { return a == "help" || a == "-h" || a == "-help" || a == "--help" }) {
+		fmt.Fprintf(c.stdout, "usage: peal %s %s\n\n%s\n\n", c.name, c.usage, c.summary)
+		for _, sub := range adminCommands() {
+			fmt.Fprintf(c.stdout, "  %-8s  %s\n", sub.name, sub.summary)
+		}
+		fmt.Fprint(c.stdout, "\nEach has --help.\n")
+		return nil
+	}
+	return usagef("say %s: see peal admin --help", strings.Join(names, " or "))
+}
+
+// adminPort is where calls across tenants are answered.
+type adminPort struct{ data, url string }
+
+func (c *call) adminPort(fs *flag.FlagSet) *adminPort {
+	p := &adminPort{}
+	fs.StringVar(&p.data, "data", devData, "data `DIR` of a running peal dev, whose admin port it is")
+	fs.StringVar(&p.url, "admin", "", "`URL` of the admin port; by default that of the running peal dev, and without one "+defaultAdmin)
+	return p
+}
+
+// defaultAdmin is the admin port of a serve on this machine.
+const defaultAdmin = "http://127.0.0.1:8081"
+
+// resolve finds the address.
+func (p *adminPort) resolve(fs *flag.FlagSet) error {
+	if p.url == "" {
+		running, err := readDevJSON(p.data)
+		switch {
+		case err == nil:
+			p.url = running.Admin
+		case isGiven(fs, "data"):
+			return fmt.Errorf("no running peal dev is known in %s: start peal dev, or say --admin URL", p.data)
+		default:
+			p.url = defaultAdmin
+		}
+	}
+	u, err := url.Parse(p.url)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return usagef("--admin must be a URL such as %s", defaultAdmin)
+	}
+	p.url = strings.TrimSuffix(p.url, "/")
+	return nil
+}
+
+// call posts to the admin port and prints the answer on one line.
+func (p *adminPort) call(ctx context.Context, c *call, path string, body any) error {
+	var answer json.RawMessage
+	if err := post(ctx, p.url+path, http.Header{}, body, &answer); err != nil {
+		return err
+	}
+	return printJSON(c.stdout, answer)
+}
+
+// revocation is the body of a call to revoke.
+type revocation struct {
+	Realm   string      `json:"realm,omitempty"`
+	Tenant  peal.Tenant `json:"tenant,omitempty"`
+	User    any         `json:"user,omitempty"` // a user reference
+	Session string      `json:"sid,omitempty"`
+	TokenID string      `json:"jti,omitempty"`
+}
+
+// adminRevoke answers peal admin revoke.
+func adminRevoke(ctx context.Context, c *call) error {
+	fs := c.flags()
+	port := c.adminPort(fs)
+	var r revocation
+	fs.StringVar(&r.Realm, "realm", "", "tokens of this `REALM`")
+	fs.StringVar((*string)(&r.Tenant), "tenant", "", "in this `TENANT`")
+	user := fs.String("user", "", "of this `USER`")
+	namespace := fs.String("namespace", "", "`NAMESPACE` of the user; by default the tenant's")
+	fs.StringVar(&r.Session, "sid", "", "of this session, `S`: the claim sid")
+	fs.StringVar(&r.TokenID, "jti", "", "this token, `ID`: the claim jti")
+	if err := c.parse(fs, c.args); err != nil {
+		return err
+	}
+	if err := r.read(fs, *user, *namespace); err != nil {
+		return err
+	}
+	if err := port.resolve(fs); err != nil {
+		return err
+	}
+	return port.call(ctx, c, "/revoke", r)
+}
+
+// read takes what was given. A flag that is given and empty is a variable that
+// is not set: to leave it out would revoke all others too.
+func (r *revocation) read(fs *flag.FlagSet, user, namespace string) error {
+	of := []string{"realm", "tenant", "user", "sid", "jti"}
+	for _, name := range append(of, "namespace") {
+		if isGiven(fs, name) && fs.Lookup(name).Value.String() == "" {
+			return usagef("--%s must not be empty: leave it out for all of them", name)
+		}
+	}
+	if !slices.ContainsFunc(of, func(name string) bool { return isGiven(fs, name) }) {
+		return usagef("say whose tokens: at least one of --%s", strings.Join(of, " --"))
+	}
+	if r.Tenant != "" {
+		t, err := peal.ParseTenant(string(r.Tenant))
+		if err != nil {
+			return usagef("--%v", err)
+		}
+		r.Tenant = t
+	}
+	if namespace != "" && user == "" {
+		return usagef("--namespace is of a user: say --user USER too")
+	}
+	if user == "" {
+		return nil
+	}
+	if _, err := peal.ParseUserID(user); err != nil {
+		return usagef("--%v", err)
+	}
+	r.User = user
+	if namespace != "" {
+		if _, err := peal.ParseNamespace(namespace); err != nil {
+			return usagef("--%v", err)
+		}
+		r.User = map[string]string{"id": user, "namespace": namespace}
+	}
+	return nil
+}
