@@ -35,7 +35,7 @@ func serve(ctx context.Context, c *call) error {
 	if err := s.authorize(realms, nil); err != nil {
 		return err
 	}
-	reloader := newReloader(s.log, settings.realms, data, s.verifier.Reload)
+	reloader := newReloader(s.log, settings.realms, data, s.node.Reload)
 	reloader.start(hangups)
 	defer reloader.close()
 	return s.run(ctx, c.again, func(ctx context.Context) error {
