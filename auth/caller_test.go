@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,6 +87,77 @@ func TestTenantIsGranted(t *testing.T) {
 	_, err := w.verify("acme", w.token("acme", nil)).Caller("x")
 	if invalid, ok := errors.AsType[*peal.InvalidError](err); !ok || invalid.Field != "x-tenantid" {
 		t.Fatalf("got %v, want the field x-tenantid", err)
+	}
+}
+
+// The realm's own key vouches for the token, and the token names tenants that
+// are not the realm's, or are nothing: it opens none at all, neither those nor
+// the realm's own, but the one that it names and the realm lists.
+func TestATenantClaimOnlyNarrows(t *testing.T) {
+	w := newWorld(t, nil)
+	type m = map[string]any
+	id := func(t peal.Tenant) string { return string(t) }
+	all := []peal.Tenant{one, two, three, other}
+	for _, row := range []struct {
+		name   string
+		claims m
+		opens  []peal.Tenant // of acme's one and three
+	}{
+		{"none", nil, []peal.Tenant{one, three}},
+		{"Tenant_ID means nothing", m{"Tenant_ID": id(two), "TENANTS": []string{id(two)}}, []peal.Tenant{one, three}},
+		{"tenant means nothing", m{"tenant": id(two), "org": m{"tenant_id": id(two)}}, []peal.Tenant{one, three}},
+
+		{"another realm's", m{"tenant_id": id(two)}, nil},
+		{"nobody's", m{"tenant_id": id(other)}, nil},
+		{"another realm's in a list", m{"tenants": []string{id(two)}}, nil},
+		{"others' in a list", m{"tenants": []string{id(two), id(other)}}, nil},
+		{"another realm's, and one of its own in the other claim", m{"tenant_id": id(two), "tenants": []string{id(one)}}, nil},
+		{"another realm's beside its own", m{"tenants": []string{id(two), id(one)}}, []peal.Tenant{one}},
+		{"its own", m{"tenant_id": id(one)}, []peal.Tenant{one}},
+		{"its own in a list", m{"tenants": []string{id(three)}}, []peal.Tenant{three}},
+		{"its own as a list in the other claim", m{"tenant_id": []string{id(one), id(three)}}, []peal.Tenant{one, three}},
+		{"its own as a string in the other claim", m{"tenants": id(one)}, []peal.Tenant{one}},
+		{"nobody's in upper case", m{"tenant_id": "ABCDEF00-1111-4111-8111-111111111111"}, nil},
+		{"twice", m{"tenants": []string{id(one), id(one)}}, []peal.Tenant{one}},
+
+		{"empty", m{"tenant_id": ""}, nil},
+		{"null", m{"tenant_id": null}, nil},
+		{"null, and one in the other claim", m{"tenant_id": null, "tenants": []string{id(one)}}, nil},
+		{"an empty list", m{"tenants": []string{}}, nil},
+		{"a list of null", m{"tenants": []any{nil}}, nil},
+		{"a list with null", m{"tenants": []any{id(one), nil}}, nil},
+		{"a list with a number", m{"tenants": []any{id(one), 1}}, nil},
+		{"a list with a list", m{"tenants": []any{id(one), []string{id(three)}}}, nil},
+		{"a list with an object", m{"tenants": []any{m{"id": id(one)}}}, nil},
+		{"a list with an empty string", m{"tenants": []string{id(one), ""}}, nil},
+		{"a list with what is no UUID", m{"tenants": []string{id(one), "x"}}, nil},
+		{"an object", m{"tenant_id": m{"id": id(one)}}, nil},
+		{"an object by ids", m{"tenants": m{id(one): m{"roles": []string{"a"}}}}, nil},
+		{"a number", m{"tenant_id": 1}, nil},
+		{"true", m{"tenant_id": true}, nil},
+		{"a space in front", m{"tenant_id": " " + id(one)}, nil},
+		{"a space behind", m{"tenant_id": id(one) + " "}, nil},
+		{"two in a string", m{"tenant_id": id(one) + " " + id(three)}, nil},
+		{"two in a string, with a comma", m{"tenants": id(one) + "," + id(three)}, nil},
+		{"in braces", m{"tenant_id": "{" + id(one) + "}"}, nil},
+		{"a URN", m{"tenant_id": "urn:uuid:" + id(one)}, nil},
+		{"without hyphens", m{"tenant_id": strings.ReplaceAll(id(one), "-", "")}, nil},
+		{"NUL behind", m{"tenant_id": id(one) + "\x00"}, nil},
+		{"any", m{"tenant_id": "any"}, nil},
+		{"a star", m{"tenant_id": "*"}, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			token := w.verify("acme", w.token("acme", row.claims))
+			for _, tenant := range all {
+				c, err := token.Caller(string(tenant))
+				switch opens := slices.Contains(row.opens, tenant); {
+				case opens && (err != nil || c.Inbox != peal.Inbox{Tenant: tenant, Namespace: "acme", User: "jane"}):
+					t.Errorf("%s: %v, %v, want a caller", tenant, c.Inbox, err)
+				case !opens && (!errors.Is(err, peal.ErrForbidden) || c != auth.Caller{}):
+					t.Errorf("%s: %+v, %v, want it forbidden", tenant, c, err)
+				}
+			}
+		})
 	}
 }
 

@@ -84,17 +84,10 @@ func newWorld(t *testing.T, edit func(*auth.Config)) *world {
 
 // claims are good for a realm, changed by edits; nil takes a claim away.
 func (w *world) claims(realm string, edits map[string]any) map[string]any {
-	c := map[string]any{
+	return edited(map[string]any{
 		"iss": w.iss.URL(realm), "aud": "peal", "sub": "jane",
 		"iat": w.now.Unix(), "exp": w.now.Add(time.Hour).Unix(),
-	}
-	for name, v := range edits {
-		c[name] = v
-		if v == nil {
-			delete(c, name)
-		}
-	}
-	return c
+	}, edits)
 }
 
 // sign makes a token with a realm's key.
