@@ -37,9 +37,9 @@ func (r *realm) judge(claims jwt.MapClaims, audiences []string, now time.Time) (
 	if _, err := notAfter(claims, "nbf", now.Add(leeway)); err != nil {
 		return of, err
 	}
-	from := of.issued
-	if from.IsZero() {
-		from = now
+	from := now
+	if _, ok := claims["iat"]; ok {
+		from = of.issued // which may be the zero time: the year 1 can be written
 	}
 	if life := of.expires.Sub(from); life > r.MaxTokenLife {
 		return of, refuse(ReasonLifetime, "at most "+r.MaxTokenLife.String(), life)

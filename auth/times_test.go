@@ -31,6 +31,7 @@ var numbers = []struct {
 	{`5e-324`, auth.ReasonExpired, "", auth.ReasonLifetime},
 	{`1e-999`, auth.ReasonExpired, "", auth.ReasonLifetime},
 	{`-1`, auth.ReasonExpired, "", auth.ReasonLifetime},
+	{`-62135596800`, auth.ReasonExpired, "", auth.ReasonLifetime}, // the first second of the year 1: Go's zero time
 	{`-9e18`, auth.ReasonExpired, "", auth.ReasonLifetime},
 	{`-9223372036854775808`, auth.ReasonExpired, "", auth.ReasonLifetime},
 	{`-1.7976931348623157e308`, auth.ReasonExpired, "", auth.ReasonLifetime},
