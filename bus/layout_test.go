@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
@@ -191,6 +192,40 @@ func FuzzEscape(f *testing.F) {
 		}
 		if (a == b) != (bus.Escape(a) == bus.Escape(b)) {
 			t.Errorf("escape(%q) = %q, escape(%q) = %q", a, bus.Escape(a), b, bus.Escape(b))
+		}
+	})
+}
+
+// An inbox can be read from its subject, so no two inboxes have one subject,
+// and nothing that the ids of one are can reach into another.
+func FuzzLocate(f *testing.F) {
+	id := []byte("0123456789abcdef")
+	for _, user := range []string{"jane", "*", ">", "a.b.c", "=amFuZQ", "6f1c2a3b-0000-4000-8000-00000000abcd", "6F1C2A3B-0000-4000-8000-00000000ABCD", "staff.jane", " ", "\u0130"} {
+		f.Add(id, "staff", user)
+		f.Add(id, user, "staff")
+	}
+	f.Fuzz(func(t *testing.T, id []byte, namespace, user string) {
+		tenant, err := uuid.FromBytes(id)
+		if err != nil {
+			return
+		}
+		ns, err := peal.ParseNamespace(namespace)
+		if err != nil {
+			return
+		}
+		name, err := peal.ParseUserID(user)
+		if err != nil {
+			return
+		}
+		in := peal.Inbox{Tenant: peal.Tenant(tenant.String()), Namespace: ns, User: name}
+		_, subject := bus.Locate(in, 8, "inbox", "eu")
+		tokens := strings.Split(subject, ".")
+		if len(tokens) != 7 {
+			t.Fatalf("%v has the subject %q, want 7 tokens", in, subject)
+		}
+		back, err := bus.Unescape(tokens[6])
+		if got := (peal.Inbox{Tenant: peal.Tenant(tokens[4]), Namespace: peal.Namespace(tokens[5]), User: peal.UserID(back)}); err != nil || got != in {
+			t.Fatalf("%v has the subject %q, which is that of %v, %v", in, subject, got, err)
 		}
 	})
 }
