@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,19 +107,39 @@ func allowsVerify(ops any) bool {
 	return slices.Contains(list, any("verify"))
 }
 
-// checkStrength holds an RSA key against the bounds.
+// checkStrength holds an RSA key against the bounds, and wants an Ed25519 key for
+// which not everybody can sign.
 func checkStrength(key any) error {
-	k, ok := key.(*rsa.PublicKey)
-	if !ok {
-		return nil
-	}
-	if n := k.N.BitLen(); n < minRSABit || n > maxRSABit {
-		return fmt.Errorf("RSA key of %d bits, want %d to %d", n, minRSABit, maxRSABit)
-	}
-	if k.E < 3 || k.E%2 == 0 || k.E > math.MaxInt32 {
-		return errors.New("RSA exponent out of range")
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		if n := k.N.BitLen(); n < minRSABit || n > maxRSABit {
+			return fmt.Errorf("RSA key of %d bits, want %d to %d", n, minRSABit, maxRSABit)
+		}
+		if k.E < 3 || k.E%2 == 0 || k.E > math.MaxInt32 {
+			return errors.New("RSA exponent out of range")
+		}
+	case ed25519.PublicKey:
+		y := slices.Clone(k)
+		y[31] &= 0x7f // without the sign of x
+		if slices.Contains(smallOrder, hex.EncodeToString(y)) {
+			return errors.New("Ed25519 key of small order: anybody could sign for it")
+		}
 	}
 	return nil
+}
+
+// smallOrder are the points of edwards25519 whose order is 8 or less, by their y
+// as it is in a key, also where y is not reduced. The standard library takes
+// them: one signature is good for an eighth of all texts or more. A key of zeros,
+// as in a template that was not filled in, is one of them.
+var smallOrder = []string{
+	"0000000000000000000000000000000000000000000000000000000000000000", // order 4
+	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // the same
+	"0100000000000000000000000000000000000000000000000000000000000000", // order 1
+	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // the same
+	"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // order 2
+	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", // order 8
+	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a", // order 8
 }
 
 // fits reports whether a key is for an algorithm. The library checks an ES256

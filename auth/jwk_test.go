@@ -6,7 +6,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -28,6 +30,18 @@ func own(key any) []string {
 	return nil
 }
 
+// forgeable reports whether a signature that needs no private key is good for
+// one of 40 texts.
+func forgeable(k ed25519.PublicKey) bool {
+	identity := append([]byte{1}, make([]byte, ed25519.SignatureSize-1)...)
+	for n := range 40 {
+		if ed25519.Verify(k, []byte{byte(n)}, identity) {
+			return true
+		}
+	}
+	return false
+}
+
 // mayBePublished reports whether a member of a key set could be a key of the
 // issuer for checking signatures, as far as its words tell.
 func mayBePublished(m map[string]any) bool {
@@ -45,6 +59,27 @@ func mayBePublished(m map[string]any) bool {
 		}
 	}
 	return m["kty"] == "RSA" || m["kty"] == "EC" || m["kty"] == "OKP"
+}
+
+// A key of small order has a signature that anybody can write down, and that is
+// good for one text in eight: whoever tries a few claims is let in.
+func TestAKeyThatAnybodySignsForIsNoKey(t *testing.T) {
+	for _, y := range smallOrder {
+		for _, sign := range []byte{0, 0x80} {
+			key, err := hex.DecodeString(y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key[31] |= sign
+			if !forgeable(key) {
+				t.Errorf("%x is good: why is it here?", key)
+			}
+			jwk := fmt.Sprintf(`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":%q}]}`, base64.RawURLEncoding.EncodeToString(key))
+			if keys, _, err := parseKeys([]byte(jwk), algorithms); err == nil {
+				t.Errorf("%x: taken: %v", key, keys)
+			}
+		}
+	}
 }
 
 // FuzzKeySet: whatever an issuer publishes, the keys that are taken are public,
@@ -68,6 +103,7 @@ func FuzzKeySet(f *testing.F) {
 		`{"kid":"a","use":"sig","key_ops":["verify"],` + okp + `}`, `{"kid":"a","key_ops":["sign"],` + okp + `}`, `{"kty":"oct","kid":"a","k":"AAAA"}`, `{"kty":"oct","kid":"a"}`,
 		`{"kid":"a",` + strings.Replace(okp, "Ed25519", "X25519", 1) + `}`, `{"kid":"a",` + strings.Replace(okp, "Ed25519", "Ed448", 1) + `}`,
 		`{"kid":"` + strings.Repeat("k", 257) + `",` + okp + `}`, `{"kid":"","x5u":"http://127.0.0.1:1/",` + okp + `}`, `null,1,"x",[],{}`, ``,
+		`{"kid":"a","kty":"OKP","crv":"Ed25519","x":"` + strings.Repeat("A", 43) + `"}`,
 		`{"kid":"a","alg":"ES384",` + ec(elliptic.P256()) + `}`, `{"kid":"\ud800",` + okp + `},{"kid":"\ufffd",` + okp + `}`, `{"kid":"a","kid":"b",` + okp + `}`,
 	} {
 		f.Add([]byte(`{"keys":[`+keys+`]}`), true)
@@ -104,6 +140,9 @@ func FuzzKeySet(f *testing.F) {
 			seen[kid] = true
 			if k, ok := key.Key().(*rsa.PublicKey); ok && (k.N.BitLen() < 2048 || k.N.BitLen() > 8192 || k.E < 3 || k.E%2 == 0) {
 				t.Fatalf("RSA of %d bits, exponent %d", k.N.BitLen(), k.E)
+			}
+			if k, ok := key.Key().(ed25519.PublicKey); ok && forgeable(k) {
+				t.Fatalf("everybody signs for %x", k)
 			}
 			var serves []string
 			for _, alg := range own(key.Key()) {

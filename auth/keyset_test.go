@@ -21,7 +21,8 @@ import (
 // testKey is a key with the given kid. Only its kid matters.
 func testKey(t *testing.T, kid string) jwkset.JWK {
 	t.Helper()
-	x := base64.RawURLEncoding.EncodeToString(make([]byte, ed25519.PublicKeySize))
+	public := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey)
+	x := base64.RawURLEncoding.EncodeToString(public)
 	keys, _, err := parseKeys(fmt.Appendf(nil, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}]}`, kid, x), []string{"EdDSA"})
 	if err != nil {
 		t.Fatal(err)
