@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/MicahParks/jwkset"
@@ -20,14 +21,24 @@ type vault struct {
 	of   source
 }
 
+const (
+	maxKept = 2 * maxKeySet // bytes of a file
+
+	newSuffix = ".new-" // of a file that is being written, then a random number
+
+	// leftAfter is how old a half-written file is when whoever wrote it must have
+	// ended: a younger one may be another process' that has the same directory.
+	leftAfter = time.Minute
+)
+
 // kept is what is in the file. Where the keys came from is part of it: keys of
 // another issuer are not the realm's, whatever its name.
 type kept struct {
-	Realm   string             `json:"realm"`
-	Issuer  string             `json:"issuer"`
-	JWKS    string             `json:"jwks,omitempty"` // "" is discovery
-	Fetched time.Time          `json:"fetched"`
-	Keys    jwkset.JWKSMarshal `json:"keySet"`
+	Realm   string          `json:"realm"`
+	Issuer  string          `json:"issuer"`
+	JWKS    string          `json:"jwks,omitempty"` // "" is discovery
+	Fetched time.Time       `json:"fetched"`
+	Keys    json.RawMessage `json:"keySet"` // as an issuer would answer
 }
 
 // newVault returns the vault of a source in a directory; nil for "". The file's
@@ -45,7 +56,7 @@ func (v *vault) load() (keys []jwkset.JWK, fetched time.Time, err error) {
 	if v == nil {
 		return nil, time.Time{}, nil
 	}
-	data, err := os.ReadFile(v.file)
+	data, err := v.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, time.Time{}, nil
 	}
@@ -60,24 +71,41 @@ func (v *vault) load() (keys []jwkset.JWK, fetched time.Time, err error) {
 	if k.Realm != r.Name || k.Issuer != r.Issuer || k.JWKS != r.JWKS || k.Fetched.After(time.Now()) {
 		return nil, time.Time{}, nil
 	}
-	set, err := json.Marshal(k.Keys)
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("%s: %w", v.file, err)
-	}
-	if keys, _, err = parseKeys(set, r.Algorithms); err != nil {
+	if keys, _, err = parseKeys(k.Keys, r.Algorithms); err != nil {
 		return nil, time.Time{}, fmt.Errorf("%s: %w", v.file, err)
 	}
 	return keys, k.Fetched, nil
 }
 
-// save puts keys in the place of what is kept, all at once.
+// read returns what is in the file. Only a file has an end: a pipe would keep
+// the start waiting for somebody to write.
+func (v *vault) read() ([]byte, error) {
+	info, err := os.Stat(v.file)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxKept {
+		return nil, fmt.Errorf("%s: not a file of at most %d bytes", v.file, maxKept)
+	}
+	return os.ReadFile(v.file)
+}
+
+// save puts keys in the place of what is kept, all at once. After a crash there
+// is what was there before or the new keys, whole: which of them does not matter,
+// so the directory is not synced.
 func (v *vault) save(keys []jwkset.JWK, fetched time.Time) error {
 	if v == nil {
 		return nil
 	}
-	k := kept{Realm: v.of.realm.Name, Issuer: v.of.realm.Issuer, JWKS: v.of.realm.JWKS, Fetched: fetched.UTC()}
+	var set jwkset.JWKSMarshal
 	for _, key := range keys {
-		k.Keys.Keys = append(k.Keys.Keys, key.Marshal())
+		set.Keys = append(set.Keys, key.Marshal())
+	}
+	r := v.of.realm
+	k := kept{Realm: r.Name, Issuer: r.Issuer, JWKS: r.JWKS, Fetched: fetched.UTC()}
+	var err error
+	if k.Keys, err = json.Marshal(set); err != nil {
+		return err
 	}
 	data, err := json.Marshal(k)
 	if err != nil {
@@ -87,7 +115,8 @@ func (v *vault) save(keys []jwkset.JWK, fetched time.Time) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "new-*") // 0600
+	v.clear()
+	f, err := os.CreateTemp(dir, filepath.Base(v.file)+newSuffix+"*") // 0600
 	if err != nil {
 		return err
 	}
@@ -97,4 +126,19 @@ func (v *vault) save(keys []jwkset.JWK, fetched time.Time) error {
 		return err
 	}
 	return os.Rename(f.Name(), v.file)
+}
+
+// clear removes what a process that ended in the middle of save has left. What
+// cannot be removed is in nobody's way.
+func (v *vault) clear() {
+	dir, name := filepath.Split(v.file)
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), name+newSuffix) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > leftAfter {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
