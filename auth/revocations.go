@@ -79,7 +79,9 @@ func (f fields) only(r peal.Revocation) (of peal.Revocation) {
 // Add takes in a revocation, of tokens that were issued before at, and keeps it
 // until all of them have expired. It may be called again for the same one: the
 // later moments count. One without fields means nobody.
-func (t *Revocations) Add(r peal.Revocation, at, until time.Time) {
+func (t *Revocations) Add(r peal.Revocation, at, until time.Time) { t.add(r, at, until, time.Now()) }
+
+func (t *Revocations) add(r peal.Revocation, at, until, now time.Time) {
 	f := fieldsOf(r)
 	if f == 0 {
 		return
@@ -94,7 +96,7 @@ func (t *Revocations) Add(r peal.Revocation, at, until time.Time) {
 		t.shapes[f]++
 	}
 	t.of[r] = moment{later(known.at, at), later(known.until, until)}
-	t.sweepLocked(time.Now())
+	t.sweepLocked(now)
 }
 
 func later(a, b time.Time) time.Time {
