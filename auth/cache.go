@@ -33,15 +33,12 @@ func newCache(bytes int) *cache {
 	return &cache{half: bytes / 2, younger: map[tokenName]cached{}}
 }
 
-func nameOf(realm, token string) (n tokenName) {
-	h := sha256.New()
-	var size [8]byte
-	binary.BigEndian.PutUint64(size[:], uint64(len(realm)))
-	h.Write(size[:])
-	h.Write([]byte(realm))
-	h.Write([]byte(token))
-	h.Sum(n[:0])
-	return n
+func nameOf(realm, token string) tokenName {
+	var room [2048]byte // most tokens have it, and nothing is allocated
+	b := binary.BigEndian.AppendUint64(room[:0], uint64(len(realm)))
+	b = append(b, realm...)
+	b = append(b, token...)
+	return sha256.Sum256(b)
 }
 
 // get returns a token that was verified for r as it is now, with the keys that
