@@ -16,7 +16,7 @@ import (
 	"github.com/pealhq/peal"
 )
 
-// BenchmarkVerify checks one token of 700 to 1,000 bytes, as Keycloak makes them:
+// BenchmarkVerify checks one token of 861 bytes (RS256: 1,117) as Keycloak makes them:
 // cold each time from scratch, cached from the second time on.
 func BenchmarkVerify(b *testing.B) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
