@@ -31,7 +31,8 @@ func (c Changes) None() bool { return len(c.Added)+len(c.Removed)+len(c.Changed)
 // Reload puts a configuration in the place of the one before, all at once or not
 // at all. A realm that stays as it is keeps everything; one that is changed keeps
 // its keys as long as they come from where they came from. Who holds a Caller
-// asks Review about it afterwards. The error is that of Config.Validate.
+// asks Review about it afterwards. The configuration is kept, and compared with
+// the next one: it must not be changed. The error is that of Config.Validate.
 func (v *Verifier) Reload(cfg Config) (Changes, error) {
 	directory, err := NewDirectory(cfg) // validates
 	if err != nil {
