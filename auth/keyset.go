@@ -34,6 +34,7 @@ type keyset struct {
 	vault *vault // where the last good keys are kept
 	log   *slog.Logger
 	first chan struct{} // closed when there are keys for the first time
+	tried chan struct{} // closed when the first fetch has ended, however it went
 	wake  chan struct{} // holds one: fetch now
 
 	// Of run's goroutine.
@@ -89,6 +90,7 @@ func newKeyset(log *slog.Logger, fetch func(context.Context) ([]jwkset.JWK, []er
 		fetch:        fetch,
 		log:          log,
 		first:        make(chan struct{}),
+		tried:        make(chan struct{}),
 		wake:         make(chan struct{}, 1),
 		unknown:      map[string]time.Time{},
 		results:      map[Refresh]int64{},

@@ -91,6 +91,9 @@ func (k *keyset) finish(r *round, keys []jwkset.JWK, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.err, k.running = err, nil
+	if len(k.results) == 0 {
+		close(k.tried)
+	}
 	k.results[refreshOf(err)]++
 	if err == nil {
 		k.rememberLocked(r, keys, now)

@@ -108,6 +108,18 @@ func (v *Verifier) WaitKeys(ctx context.Context) error {
 	return nil
 }
 
+// WaitAnswers returns when every realm has keys or has been asked for them once in
+// vain, or when ctx ends.
+func (v *Verifier) WaitAnswers(ctx context.Context) {
+	for _, r := range v.snapshot().order {
+		select {
+		case <-r.keys.first:
+		case <-r.keys.tried:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // Status is how a realm's keys are.
 type Status struct {
 	Realm     string

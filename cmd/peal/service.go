@@ -174,16 +174,20 @@ func (s *service) close() {
 	}
 }
 
-// keysPatience is how long the first ready line waits for the realms' keys.
-const keysPatience = 10 * time.Second
+// keysPatience is how long the first ready line waits for the issuers, of which
+// one may be so slow that the others are not to wait for it.
+const keysPatience = 2 * time.Second
 
-// awaitKeys waits for keys, but not for ever: realms whose issuer is down are
-// answered with 503, the others work.
+// awaitKeys waits until the realms' issuers have answered, and tells of those
+// that have not: their realms are answered with 503, the others work.
 func (s *service) awaitKeys(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, keysPatience)
 	defer cancel()
-	if err := s.verifier.WaitKeys(ctx); err != nil {
-		s.log.Warn("not every realm has keys", "err", err)
+	s.verifier.WaitAnswers(ctx)
+	for _, realm := range s.verifier.Status() {
+		if !realm.Usable {
+			s.log.Warn("realm has no keys yet", "realm", realm.Realm, "err", realm.Err)
+		}
 	}
 }
 
