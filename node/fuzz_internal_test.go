@@ -3,9 +3,11 @@ package node
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 )
 
@@ -74,6 +77,45 @@ func FuzzAccept(f *testing.F) {
 			t.Fatalf("refused though it names the event stream: %v", err)
 		}
 	})
+}
+
+// A bearer token is what follows the word, in whatever case, and one space in the
+// only Authorization header there is; and only one of a realm's keys makes it good.
+func FuzzBearer(f *testing.F) {
+	n := New(Config{}, keyless(f), &bus.Bus{})
+	for _, s := range []string{"Bearer e30.e30.AAAA", "bearer x", "Bearer", "Bearer  x", "Basic eDp5", "BEARER\tx", "Bearer a, Bearer b", ""} {
+		f.Add(s, "")
+		f.Add(s, s)
+	}
+	spelled := regexp.MustCompile(`(?is)^bearer (.*)$`)
+	f.Fuzz(func(t *testing.T, first, second string) {
+		ask := func(values ...string) *request {
+			return &request{Request: &http.Request{Header: http.Header{"Authorization": values, "Realmname": {"acme"}}}}
+		}
+		if token, ok := ask(first, second).bearer(); ok {
+			t.Fatalf("two headers gave %q", token)
+		}
+		token, ok := ask(first).bearer()
+		if want := spelled.FindStringSubmatch(first); ok != (want != nil) || ok && token != want[1] {
+			t.Fatalf("%q gave %q, %v, want %q", first, token, ok, want)
+		}
+		if _, err := n.authenticate(ask(first), auth.Connect); !errors.Is(err, peal.ErrUnauthenticated) && !errors.Is(err, peal.ErrUnavailable) {
+			t.Fatalf("%q: got %v", first, err)
+		}
+	})
+}
+
+// keyless is a verifier whose realm acme has no keys.
+func keyless(f *testing.F) *auth.Verifier {
+	v, err := auth.Open(auth.Config{Realms: []auth.Realm{{
+		Name: "acme", Issuer: "https://acme.example", JWKS: "http://127.0.0.1:1/keys", Audiences: []string{"peal"},
+		Tenants: auth.Tenants{Any: true}, AllowPrivate: true,
+	}}}, auth.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(v.Close)
+	return v
 }
 
 // What a client resumes from is never an error, and the query only for what
