@@ -2,12 +2,16 @@ package node_test
 
 import (
 	"context"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/node"
 )
 
 // realmsWith is the site's configuration with one realm changed; nil takes it
@@ -133,7 +137,30 @@ func TestReloadChangesWhomABareUserMeans(t *testing.T) {
 	wantProblem(t, publish(), 400, "INVALID_REQUEST", "recipients[0]")
 }
 
-// A node that can't see the revocations lets nobody in and is not ready.
+// Who does not see the revocations lets nobody in, though all else is there.
+func TestWhoIsBlindLetsNobodyIn(t *testing.T) {
+	s := start(t, nil)
+	o := s.prepared(nil)
+	srv := httptest.NewServer(node.New(siteConfig().node, o.verifier, o.bus).Handler()) // it does not serve, so it follows nothing
+	t.Cleanup(srv.Close)
+	ask := func(method, path string, u user, body string) answer {
+		r := s.request(context.Background(), method, path, u, body)
+		r.URL.Host = strings.TrimPrefix(srv.URL, "http://")
+		return s.do(r)
+	}
+	wantProblem(t, ask("GET", connectPath, s.jane(), ""), 503, "UNAVAILABLE", "")
+	wantProblem(t, ask("POST", publishPath, s.publisher(), publication("n1", `"jane"`)), 503, "UNAVAILABLE", "")
+
+	t.Cleanup(o.bus.FollowRevocations(func(bus.Revoked) {}))
+	if err := o.bus.AwaitRevocations(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a := ask("POST", publishPath, s.publisher(), publication("n1", `"jane"`)); a.status != 202 {
+		t.Errorf("got %d %s", a.status, a.body)
+	}
+}
+
+// A node that can't see the revocations is not ready, and knows them when it is.
 func TestANodeThatSeesNoRevocationsIsNotReady(t *testing.T) {
 	first := start(t, nil)
 	revoked := first.user("acme", acme, "bob")

@@ -265,3 +265,23 @@ func TestRevocationRacesWithConnects(t *testing.T) {
 		}
 	}
 }
+
+// A revocation that comes after a caller was let in, and before there is a
+// connection to end, ends it as soon as there is one.
+func TestRevocationBetweenTheTokenAndTheConnection(t *testing.T) {
+	var nats *sluggish
+	s := start(t, func(c *config) { c.hang = func(server *sluggish) { nats = server } })
+	nats.delay.Store(int64(300 * time.Millisecond))
+	opened := make(chan *connection, 1)
+	go func() { opened <- s.connect(s.jane()) }()
+	eventually(t, "the caller to be let in", func() bool { return s.bus.Stats().Followed.Load() == 1 })
+	s.verifier.Revocations().Add(peal.Revocation{Realm: "acme", Tenant: acme}, time.Now(), time.Now().Add(time.Hour))
+	nats.delay.Store(0)
+	select {
+	case c := <-opened:
+		c.greeting()
+		c.aborted("REVOKED")
+	case <-time.After(patience):
+		t.Fatal("no connection")
+	}
+}
