@@ -55,7 +55,9 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	}
 	why := clientGone
 	defer func() { n.leave(c, why) }()
-	n.reviewConn(c)
+	if n.reviewConn(c) != nil { // a reload that came in between is over: it is let go in a look of its own
+		n.review()
+	}
 	beginEventStream(w)
 	feed.Resume()
 	why = h.run(r.Context())

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/node"
+	"github.com/pealhq/peal/sse"
 )
 
 // realmsWith is the site's configuration with one realm changed; nil takes it
@@ -93,6 +95,52 @@ func TestReloadEndsWhoIsNotWelcomeAnyMore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A connection whose token was judged before a reload, and that opens after it, is
+// told to connect again, as those that were open are.
+func TestReloadMeetsAConnectionThatIsBeingOpened(t *testing.T) {
+	var nats *sluggish
+	s := start(t, func(c *config) {
+		c.hang = func(server *sluggish) { nats = server }
+		c.node.MaxPerUser = 1
+	})
+	c := s.connect(s.jane())
+	c.greeting()
+	c.close()
+	eventually(t, "the slot to be free", func() bool { return s.metric("peal_connections") == 0 })
+
+	nats.delay.Store(int64(700 * time.Millisecond))
+	opening := make(chan *http.Response, 2)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for range 2 {
+		r := s.request(ctx, "GET", connectPath, s.jane(), "")
+		go func() {
+			resp, err := s.client.Do(r)
+			if err != nil {
+				t.Error(err)
+			}
+			opening <- resp
+		}()
+	}
+	late := <-opening // the other has the slot by now, and waits for JetStream
+	if late == nil || late.StatusCode != http.StatusTooManyRequests {
+		t.Fatalf("got %v, want 429", late)
+	}
+	late.Body.Close()
+	if _, err := s.node.Reload(s.realmsWith("acme", func(r *auth.Realm) { r.Audiences = []string{"peal", "peal-2"} })); err != nil {
+		t.Fatal(err)
+	}
+	nats.delay.Store(0)
+	first := <-opening
+	if first == nil || first.StatusCode != http.StatusOK {
+		t.Fatalf("got %v, want 200", first)
+	}
+	defer first.Body.Close()
+	c = &connection{t: t, resp: first, events: sse.NewReader(first.Body)}
+	c.greeting()
+	c.aborted("DRAINING")
 }
 
 // A configuration that is wrong changes nothing.
