@@ -31,11 +31,6 @@ func (n *Node) backchannelLogout(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if from, ok := network(r.RemoteAddr); ok {
-		if err := n.addresses.take(from, time.Now()); err != nil {
-			return err
-		}
-	}
 	realm := r.params.ByName("realm")
 	n.concerns(r, realm)
 	l, err := n.verifier.VerifyLogout(r.Context(), realm, token)
@@ -44,6 +39,13 @@ func (n *Node) backchannelLogout(w http.ResponseWriter, r *request) error {
 	}
 	if err != nil {
 		return err
+	}
+	// Not before: a stranger's rubbish is not counted for the neighbours behind
+	// the same proxy, who may be the issuer and all users.
+	if from, ok := network(r.RemoteAddr); ok {
+		if err := n.addresses.take(from, time.Now()); err != nil {
+			return err
+		}
 	}
 	if err := n.logOut(r.Context(), l); err != nil {
 		return err

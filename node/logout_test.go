@@ -163,6 +163,20 @@ func TestLogoutTokensThatAreRefused(t *testing.T) {
 	}
 }
 
+// Whoever posts rubbish from behind the proxy that everybody is behind keeps
+// neither the issuer from ending sessions nor users from connecting.
+func TestRubbishLogoutsAreNotCountedForTheNeighbours(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *config) { c.node.ConnectsPerAddress = 1 })
+	for range 15 { // more than the burst
+		wantProblem(t, s.logOut("acme", "rubbish"), 400, "INVALID_REQUEST", "logout_token")
+	}
+	s.connect(s.jane()).greeting()
+	if a := s.logOut("acme", s.logoutToken("acme", map[string]any{"sub": "bob"})); a.status != http.StatusOK {
+		t.Errorf("a good one: got %d %s, want 200", a.status, a.body)
+	}
+}
+
 // form makes a body of what is encoded already.
 func form(body string) edit {
 	return func(r *http.Request) {
