@@ -103,11 +103,15 @@ func (r *request) body(w http.ResponseWriter, v any, room *room) error {
 	if err != nil {
 		return peal.Invalid("body", "did not arrive whole")
 	}
-	r.read = true
-	// From here on the end of reading is how net/http notices that the client
-	// has gone.
-	http.NewResponseController(w).SetReadDeadline(time.Time{})
+	r.arrived(w)
 	return malformed(json.Unmarshal(data, v, json.RejectUnknownMembers(true)))
+}
+
+// arrived notes that the body was read to its end. From here on the end of reading
+// is how net/http notices that the client has gone, so no time is set for it.
+func (r *request) arrived(w http.ResponseWriter) {
+	r.read = true
+	http.NewResponseController(w).SetReadDeadline(time.Time{})
 }
 
 // malformed says what is wrong with a JSON body in words for its sender,

@@ -96,7 +96,7 @@ func (r *request) logoutToken(w http.ResponseWriter) (string, error) {
 	if err != nil {
 		return "", peal.Invalid("body", "did not arrive whole")
 	}
-	r.read = true
+	r.arrived(w)
 	form, err := url.ParseQuery(string(data))
 	if err != nil || len(form["logout_token"]) != 1 {
 		return "", peal.Invalid("logout_token", "must be given once, in a form")
