@@ -19,8 +19,8 @@ const leeway = 30 * time.Second
 type times struct{ issued, expires time.Time }
 
 // judge holds the claims of a token, of whatever kind, against what is the same
-// for all: who issued it, for whom, and when.
-func (r *realm) judge(claims jwt.MapClaims, audiences []string, now time.Time) (of times, err error) {
+// for all: who issued it, for whom, when, and for how long at most.
+func (r *realm) judge(claims jwt.MapClaims, audiences []string, longest time.Duration, now time.Time) (of times, err error) {
 	if iss, ok := claims["iss"].(string); !ok || iss != r.Issuer {
 		return of, refuse(ReasonIssuer, r.Issuer, claims["iss"])
 	}
@@ -41,8 +41,8 @@ func (r *realm) judge(claims jwt.MapClaims, audiences []string, now time.Time) (
 	if _, ok := claims["iat"]; ok {
 		from = of.issued // which may be the zero time: the year 1 can be written
 	}
-	if life := of.expires.Sub(from); life > r.MaxTokenLife {
-		return of, refuse(ReasonLifetime, "at most "+r.MaxTokenLife.String(), life)
+	if life := of.expires.Sub(from); life > longest {
+		return of, refuse(ReasonLifetime, "at most "+longest.String(), life)
 	}
 	return of, nil
 }

@@ -14,6 +14,11 @@ import (
 // Back-Channel Logout 1.0, section 2.4).
 const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 
+// logoutLife is for how long a logout token may be good however short-lived the
+// realm's access tokens are: issuers give it two minutes (section 2.4), or some
+// more.
+const logoutLife = 10 * time.Minute
+
 // Logout is what a logout token says: an issuer has ended a session.
 type Logout struct {
 	Realm   string
@@ -42,7 +47,7 @@ func (v *Verifier) VerifyLogout(ctx context.Context, realm, token string) (Logou
 	if u.typed && !slices.Contains([]string{"jwt", "logout+jwt"}, mediaType(u.typ)) {
 		return Logout{}, refuse(ReasonType, "typ logout+jwt", u.typ)
 	}
-	of, err := r.judge(u.claims, r.LogoutAudiences, now)
+	of, err := r.judge(u.claims, r.LogoutAudiences, max(r.MaxTokenLife, logoutLife), now)
 	if err != nil {
 		return Logout{}, err
 	}

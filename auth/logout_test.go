@@ -206,3 +206,21 @@ func TestALogoutRevokes(t *testing.T) {
 		})
 	}
 }
+
+// A realm whose access tokens are good for less than its logout tokens can sign
+// its users out.
+func TestALogoutTokenMayBeGoodForLongerThanAnAccessToken(t *testing.T) {
+	w := newWorld(t, func(c *auth.Config) { realmOf(c, "acme").MaxTokenLife = time.Minute })
+	for life, want := range map[time.Duration]auth.Reason{
+		2 * time.Minute:              "",
+		10 * time.Minute:             "",
+		10*time.Minute + time.Second: auth.ReasonLifetime,
+	} {
+		claims := logout(w, map[string]any{"exp": w.now.Add(life).Unix()})
+		_, err := w.v.VerifyLogout(t.Context(), "acme", w.sign("acme", nil, claims))
+		refusal, _ := errors.AsType[*auth.Refusal](err)
+		if (want == "") != (err == nil) || refusal != nil && refusal.Reason != want {
+			t.Errorf("good for %v: got %v, want %q", life, err, want)
+		}
+	}
+}

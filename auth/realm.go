@@ -66,7 +66,7 @@ func (r *realm) verify(ctx context.Context, token string, now time.Time) (*Token
 	if err := checkKind(u.claims, u.typ); err != nil {
 		return nil, err
 	}
-	of, err := r.judge(u.claims, r.Audiences, now)
+	of, err := r.judge(u.claims, r.Audiences, r.MaxTokenLife, now)
 	if err != nil {
 		return nil, err
 	}
