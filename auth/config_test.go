@@ -122,6 +122,7 @@ func TestParseNamesTheLineAndTheKey(t *testing.T) {
 		{"a rule that needs two rows", `defaultNamespace: acme`, `defaultNamespace: globex`, `realms.yaml:29: tenants[0].defaultNamespace: must be the namespace of a realm`},
 		{"a rule about something missing", "    discovery: true\n", "", `realms.yaml:20: realms[1]: must have jwks, a URL, or discovery: true`},
 		{"a required claim of a number", `azp: [web, app]`, `azp: 7`, `realms.yaml:17: realms[0].requiredClaims.azp: must be a list of strings, or the word any`},
+		{"an empty list", `[RS256, PS512]`, `[]`, `realms.yaml:7: realms[0].algorithms: must not be an empty list`},
 		{"a required claim twice", `azp: [web, app]`, `azp: any, azp: any`, `realms.yaml:17: realms[0].requiredClaims.azp: is given twice`},
 		{"a token life without a unit", `12h`, `12`, `realms.yaml:18: realms[0].maxTokenLife: must be`},
 		{"a negative token life", `12h`, `-12h`, `realms.yaml:18: realms[0].maxTokenLife: must be a time such as 720h`},
@@ -209,6 +210,11 @@ func TestValidateSaysWhatIsWrong(t *testing.T) {
 		{"of one namespace", func(c *auth.Config) {
 			c.Realms[1].Tenants, c.Realms[1].Namespace, c.Tenants = auth.Tenants{IDs: []peal.Tenant{other, one}}, "acme", nil
 		}, ""},
+		{"a blank issuer", func(c *auth.Config) { c.Realms[0].Issuer = " " }, "realms[0].issuer: must not contain spaces"},
+		{"an issuer with a control character", func(c *auth.Config) { c.Realms[0].Issuer += "\x1b" }, "realms[0].issuer: must not contain spaces or control"},
+		{"keys from a private address by https, unasked", func(c *auth.Config) { c.Realms[0].JWKS = "https://10.0.0.1/keys" }, "realms[0].jwks: is a private address, which needs allowPrivate"},
+		{"keys from a private address by https", func(c *auth.Config) { c.Realms[0].JWKS, c.Realms[0].AllowPrivate = "https://10.0.0.1/keys", true }, ""},
+		{"logout tokens as access tokens", func(c *auth.Config) { c.Realms[0].Types = []string{"JWT", "application/logout+jwt"} }, "realms[0].types[1]: must not be logout+jwt"},
 		{"an empty typ", func(c *auth.Config) { c.Realms[0].Types = []string{"JWT", ""} }, "realms[0].types[1]: must not be empty"},
 		{"an empty audience of logouts", func(c *auth.Config) { c.Realms[0].LogoutAudiences = []string{""} }, "realms[0].logoutAudiences[0]: must not be empty"},
 		{"a required claim that may be nothing", func(c *auth.Config) { c.Realms[0].RequiredClaims = map[string]auth.Values{"azp": {}} }, "realms[0].requiredClaims.azp: must be a list"},

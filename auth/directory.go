@@ -13,6 +13,8 @@ import (
 type Directory struct {
 	tenants map[peal.Tenant]spaces // the tenants that are listed by a realm or in Config.Tenants
 	any     spaces                 // of all other tenants: those of the realms for any
+
+	namespaces []peal.Namespace // of all realms
 }
 
 // spaces are a tenant's namespaces.
@@ -29,6 +31,7 @@ func NewDirectory(cfg Config) (*Directory, error) {
 	}
 	d := &Directory{tenants: map[peal.Tenant]spaces{}}
 	for _, r := range cfg.Realms {
+		d.namespaces = append(d.namespaces, r.withDefaults().Namespace)
 		if r.Tenants.Any {
 			d.any.add(r.withDefaults().Namespace)
 		}
@@ -84,6 +87,9 @@ func (d *Directory) of(t peal.Tenant) spaces {
 
 // Serves reports whether some realm may speak for a tenant.
 func (d *Directory) Serves(t peal.Tenant) bool { return len(d.of(t).all) > 0 }
+
+// Has reports whether some realm has a namespace.
+func (d *Directory) Has(ns peal.Namespace) bool { return slices.Contains(d.namespaces, ns) }
 
 // Inbox returns the inbox of a user of a tenant. namespace "" means the
 // tenant's default: the configured one, else the only one of the realms that

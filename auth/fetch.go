@@ -108,6 +108,9 @@ func (s source) get(ctx context.Context, at string) ([]byte, error) {
 		return nil, err
 	}
 	defer res.Body.Close()
+	if res.StatusCode >= 300 && res.StatusCode < 400 {
+		return nil, fmt.Errorf("get %s: %w: status %d, and redirects are not followed", at, errRefused, res.StatusCode)
+	}
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("get %s: %w: status %d", at, errRefused, res.StatusCode)
 	}

@@ -76,6 +76,11 @@ func (l *Logout) read(claims jwt.MapClaims) error {
 	if err := readNames(claims, map[string]*string{"jti": &l.ID, "sub": &l.Subject, "sid": &l.Session}); err != nil {
 		return err
 	}
+	for _, name := range []string{"sub", "sid"} { // an empty one would be as good as none
+		if claims[name] == "" {
+			return refuse(ReasonMalformed, name+" not empty", nil)
+		}
+	}
 	if l.ID == "" {
 		return refuse(ReasonClaim, "jti in the token", "none")
 	}

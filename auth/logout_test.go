@@ -77,7 +77,8 @@ func TestWhatIsALogoutToken(t *testing.T) {
 		{"no sub", nil, edits{"sub": nil}, none},
 		{"no sid", nil, edits{"sid": nil}, none},
 		{"neither", nil, edits{"sub": nil, "sid": nil}, auth.ReasonClaim},
-		{"neither but empty ones", nil, edits{"sub": "", "sid": ""}, auth.ReasonClaim},
+		{"neither but empty ones", nil, edits{"sub": "", "sid": ""}, auth.ReasonMalformed},
+		{"an empty session", nil, edits{"sid": ""}, auth.ReasonMalformed},
 		{"a number as sid", nil, edits{"sid": 7}, auth.ReasonMalformed},
 		{"a number as sub", nil, edits{"sub": 7}, auth.ReasonMalformed},
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/MicahParks/jwkset"
@@ -25,6 +26,26 @@ type realm struct {
 	keyfunc keyfunc.Keyfunc
 	parser  *jwt.Parser
 	revoked *Revocations
+
+	// ahead is by how much the issuer's clock was seen to be ahead of ours, in ns:
+	// the most that the iat of a token lay in the future when it was verified.
+	ahead atomic.Int64
+}
+
+// issued is when a token of that iat was issued, by our clock, at the latest:
+// never after it was seen. Otherwise a token of an issuer whose clock is ahead
+// would pass for one that was issued after a revocation.
+func (r *realm) issued(iat, now time.Time) time.Time {
+	if iat.IsZero() {
+		return iat
+	}
+	for {
+		ahead := r.ahead.Load()
+		lead := int64(iat.Sub(now))
+		if lead <= ahead || r.ahead.CompareAndSwap(ahead, lead) {
+			return iat.Add(-time.Duration(max(ahead, lead)))
+		}
+	}
 }
 
 // newRealm makes the realm of c, which has its defaults.
@@ -74,7 +95,11 @@ func (r *realm) verify(ctx context.Context, token string, now time.Time) (*Token
 	if err != nil {
 		return nil, err
 	}
-	return t, r.checkSignature(ctx, token)
+	if err := r.checkSignature(ctx, token); err != nil {
+		return nil, err
+	}
+	t.IssuedAt = r.issued(of.issued, now)
+	return t, nil
 }
 
 // unverified is what a token says that nobody has vouched for yet.

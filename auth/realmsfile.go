@@ -149,6 +149,9 @@ func sequence[T any](f *file, s *[]T, item func(*T) reader) reader {
 		if n.Kind != yaml.SequenceNode {
 			return f.errorAt(n.Line, peal.Invalid(path, "must be a list"))
 		}
+		if len(n.Content) == 0 {
+			return f.errorAt(n.Line, peal.Invalid(path, "must not be an empty list"))
+		}
 		for i, c := range n.Content {
 			at := fmt.Sprintf("%s[%d]", path, i)
 			f.lines[at] = c.Line

@@ -127,11 +127,11 @@ func (v *Verifier) Realm(name string) (Realm, bool) {
 	return r.Realm, true
 }
 
-// LongestTokenLife is how long a token of any realm may be good: so long a
-// revocation must be remembered.
+// LongestTokenLife is how long a token that a revocation may mean can be good: so
+// long it must be remembered.
 func (v *Verifier) LongestTokenLife(of peal.Revocation) (longest time.Duration) {
 	for _, r := range v.snapshot().order {
-		if of.Realm == "" || of.Realm == r.Name {
+		if (of.Realm == "" || of.Realm == r.Name) && (of.Tenant == "" || r.speaksFor(of.Tenant)) {
 			longest = max(longest, r.MaxTokenLife)
 		}
 	}

@@ -19,8 +19,9 @@ type Token struct {
 	// Expires is at most the end of the year 9999, whatever the token says.
 	Expires time.Time
 
-	// IssuedAt is zero where the token does not say. Then it is older than any
-	// revocation.
+	// IssuedAt is the token's iat by our clock: less by as much as the issuer's was
+	// seen to be ahead. It is zero where the token does not say. Then it is older
+	// than any revocation.
 	IssuedAt time.Time
 
 	ID      string // jti, "" if it has none
@@ -36,7 +37,7 @@ type Token struct {
 // readToken reads the claims of an access token, which times has judged
 // already. It believes them: whether they are signed is another's question.
 func (r *realm) readToken(claims jwt.MapClaims, of times) (*Token, error) {
-	t := &Token{Realm: r.Name, Namespace: r.Namespace, Expires: of.expires, IssuedAt: of.issued, realm: r}
+	t := &Token{Realm: r.Name, Namespace: r.Namespace, Expires: of.expires, realm: r}
 	for _, name := range claimNames(r.RequiredClaims) {
 		if err := r.RequiredClaims[name].check(claims, name); err != nil {
 			return nil, err

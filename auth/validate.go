@@ -73,6 +73,9 @@ func (r Realm) validate(path string) error {
 	if r.Issuer == "" {
 		return peal.Invalid(path+".issuer", "must not be empty")
 	}
+	if strings.ContainsFunc(r.Issuer, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
+		return peal.Invalid(path+".issuer", "must not contain spaces or control characters")
+	}
 	if err := r.validateSource(path); err != nil {
 		return err
 	}
@@ -110,6 +113,9 @@ const (
 func (r Realm) validateRules(path string) error {
 	if i := slices.Index(r.Types, ""); i >= 0 {
 		return peal.Invalid(fmt.Sprintf("%s.types[%d]", path, i), "must not be empty")
+	}
+	if i := slices.IndexFunc(r.Types, func(t string) bool { return mediaType(t) == "logout+jwt" }); i >= 0 {
+		return peal.Invalid(fmt.Sprintf("%s.types[%d]", path, i), "must not be logout+jwt: that is no access token")
 	}
 	if i := slices.Index(r.LogoutAudiences, ""); i >= 0 {
 		return peal.Invalid(fmt.Sprintf("%s.logoutAudiences[%d]", path, i), "must not be empty")
@@ -225,6 +231,8 @@ func refuseURL(s string, allowPrivate bool) string {
 		return "must be an https URL"
 	case u.User != nil || u.Fragment != "":
 		return "must be a URL without user and fragment"
+	case u.Scheme == "https" && !allowPrivate && isPrivateAddress(u.Hostname()):
+		return "is a private address, which needs allowPrivate: true"
 	case u.Scheme == "https":
 		return ""
 	case isPublicHost(u.Hostname()):
@@ -233,6 +241,13 @@ func refuseURL(s string, allowPrivate bool) string {
 		return "is http to a private address, which needs allowPrivate: true"
 	}
 	return ""
+}
+
+// isPrivateAddress reports whether a host is an address that is not for all to
+// see.
+func isPrivateAddress(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && !isPublic(ip.Unmap().WithZone(""))
 }
 
 // privateSuffixes are the ends of names that no public DNS answers for: special

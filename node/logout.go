@@ -70,7 +70,7 @@ func (n *Node) logOut(ctx context.Context, l auth.Logout) error {
 		return errLogout
 	}
 	for _, rev := range l.Revocations() {
-		if _, err := n.store(ctx, rev); err != nil {
+		if _, err := n.store(ctx, rev, l.Keep); err != nil {
 			return err
 		}
 	}

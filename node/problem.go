@@ -76,6 +76,10 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 	why := refusalReason(err)
 	n.metrics.refused.WithLabelValues(p.code, why).Inc()
 	switch p.status {
+	case http.StatusBadRequest:
+		if why != "" { // of a logout token
+			n.refusals.refused(r, class{p.code, why, r.realm})
+		}
 	case http.StatusUnauthorized, http.StatusForbidden:
 		n.refusals.refused(r, class{p.code, why, r.realm})
 	case http.StatusServiceUnavailable:

@@ -125,6 +125,12 @@ func (p *publication) inboxes(d *auth.Directory, t peal.Tenant) ([]peal.Inbox, e
 
 // recipientError names the recipient that an error is about.
 func recipientError(i int, err error) error {
+	return aboutUser(fmt.Sprintf("recipients[%d]", i), err)
+}
+
+// aboutUser says of which field with a user reference an error is, and of which
+// part of the reference.
+func aboutUser(field string, err error) error {
 	invalid, ok := errors.AsType[*peal.InvalidError](err)
 	if !ok {
 		return err
@@ -134,15 +140,7 @@ func recipientError(i int, err error) error {
 	case "user", "namespace":
 		reason = "the " + invalid.Field + " " + reason
 	}
-	return peal.Invalid(fmt.Sprintf("recipients[%d]", i), reason)
-}
-
-// renamed says of which field an error is, where it names another.
-func renamed(field string, err error) error {
-	if invalid, ok := errors.AsType[*peal.InvalidError](err); ok {
-		return peal.Invalid(field, invalid.Reason)
-	}
-	return err
+	return peal.Invalid(field, reason)
 }
 
 // under puts the name of what an invalid field belongs to before it.

@@ -74,7 +74,7 @@ func (n *Node) revokeAnywhere(w http.ResponseWriter, r *request) error {
 func (b revocation) validate() error {
 	if b.User != nil {
 		if err := b.User.validate(); err != nil {
-			return renamed("user", err)
+			return aboutUser("user", err)
 		}
 	}
 	for name, claim := range map[string]*string{"sid": b.SID, "jti": b.JTI} {
@@ -96,20 +96,20 @@ func (n *Node) revokeBy(w http.ResponseWriter, r *request, by string, body revoc
 	if err != nil {
 		return err
 	}
-	stored, err := n.store(r.Context(), rev)
+	at, err := n.store(r.Context(), rev, n.verifier.LongestTokenLife(rev))
 	if err != nil {
 		return err
 	}
 	n.audit(r, by, "tokens revoked", attrsOf(rev)...)
 	return answerJSON(w, http.StatusOK, struct {
 		IssuedBefore peal.Timestamp `json:"issuedBefore"`
-	}{peal.NewTimestamp(stored)})
+	}{peal.NewTimestamp(at)})
 }
 
-// store stores a revocation, takes note of it here, and returns before when the
+// store stores a revocation for keep, takes note of it here, and returns before when the
 // tokens were issued that it means. It goes on without the client.
-func (n *Node) store(ctx context.Context, rev peal.Revocation) (at time.Time, err error) {
-	stored, err := n.bus.Revoke(context.WithoutCancel(ctx), rev, n.verifier.LongestTokenLife(rev))
+func (n *Node) store(ctx context.Context, rev peal.Revocation, keep time.Duration) (at time.Time, err error) {
+	stored, err := n.bus.Revoke(context.WithoutCancel(ctx), rev, keep)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -152,8 +152,12 @@ func (n *Node) user(t peal.Tenant, ref recipient) (peal.Namespace, peal.UserID, 
 		if ref.bare {
 			return "", "", peal.Invalid("user", "must name a namespace, or a tenant be given")
 		}
-		return peal.Namespace(ref.Namespace), peal.UserID(ref.ID), nil
+		ns := peal.Namespace(ref.Namespace)
+		if !n.verifier.Directory().Has(ns) {
+			return "", "", peal.Invalid("user", "the namespace must be that of a realm")
+		}
+		return ns, peal.UserID(ref.ID), nil
 	}
 	in, err := n.verifier.Directory().Inbox(t, ref.ID, ref.Namespace)
-	return in.Namespace, in.User, renamed("user", err)
+	return in.Namespace, in.User, aboutUser("user", err)
 }

@@ -191,6 +191,7 @@ func TestRevocationThatIsRefused(t *testing.T) {
 		{"a tenant that is no UUID", `{"tenant":"acme"}`, nil, 400, "tenant"},
 		{"a bare user without a tenant", `{"user":"jane"}`, nil, 400, "user"},
 		{"a bare user of a tenant without a default", fmt.Sprintf(`{"user":"jane","tenant":%q}`, split), nil, 400, "user"},
+		{"a user of a namespace that nobody has", `{"user":{"id":"jane","namespace":"nobody"}}`, nil, 400, "user: the namespace"},
 		{"a form", `{"user":"jane"}`, header("Content-Type", "application/x-www-form-urlencoded"), 415, ""},
 		{"a page in a browser", `{"realm":"acme"}`, header("Origin", s.admin), 403, "browser"},
 	} {

@@ -32,6 +32,9 @@ func (n *Node) beginSession(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := n.sighted(); err != nil {
+		return err
+	}
 	left := int(time.Until(caller.Expires) / time.Second)
 	return n.setSession(w, r, http.Cookie{Value: token, Expires: caller.Expires, MaxAge: max(left, 1)})
 }
