@@ -27,7 +27,8 @@ type Logout struct {
 	Subject string    // whose session; "" if the token does not say
 	Session string    // which; "" means all of the subject's
 
-	// Keep is how long a token of the realm may be good.
+	// Keep is how long its revocations must be remembered: a token of the realm,
+	// which may be a little ahead of our clock, is not good for longer.
 	Keep time.Duration
 }
 
@@ -51,7 +52,7 @@ func (v *Verifier) VerifyLogout(ctx context.Context, realm, token string) (Logou
 	if err != nil {
 		return Logout{}, err
 	}
-	l := Logout{Realm: r.Name, Expires: of.expires, Keep: r.MaxTokenLife}
+	l := Logout{Realm: r.Name, Expires: of.expires, Keep: r.MaxTokenLife + leeway}
 	if err := l.read(u.claims); err != nil {
 		return Logout{}, err
 	}
