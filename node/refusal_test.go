@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth/issuer"
 	"github.com/pealhq/peal/node"
 )
@@ -201,6 +199,29 @@ func (s *site) wantRefused(rows []refusal, make func() *http.Request) {
 	}
 }
 
+// fault is one of a request, what it is refused with, and what mends it.
+type fault struct {
+	status       int
+	code, detail string
+	mend         edit
+}
+
+// wantInOrder sends a request that has all faults, and mends one after the other:
+// of those that are left the first decides. It returns what mends all.
+func (s *site) wantInOrder(faulty func(mended ...edit) *http.Request, faults []fault) (mended []edit) {
+	t := s.t.(*testing.T)
+	t.Helper()
+	for _, f := range faults {
+		a := s.do(faulty(mended...))
+		wantProblem(t, a, f.status, f.code, f.detail)
+		if set := a.header.Values("Set-Cookie"); len(set) > 0 {
+			t.Errorf("%d %s: set %q", f.status, f.code, set)
+		}
+		mended = append(mended, f.mend)
+	}
+	return mended
+}
+
 // wantProblem holds an answer against section 2 of the contract.
 func wantProblem(t *testing.T, a answer, status int, code, detail string) {
 	t.Helper()
@@ -365,38 +386,25 @@ func TestRefusalsAreDecidedInOrder(t *testing.T) {
 	occupied.greeting()
 	s.nats.Close()
 
-	// The request has every fault; each step mends one.
-	r := func(n int) *http.Request {
-		r := s.request(context.Background(), "PUT", connectPath+"/x", user{"strict", "nonsense", "short"}, "",
-			header("Accept", "text/html"), query("durable=x"))
-		for _, mend := range []func(){
-			func() { r.URL.Path = connectPath },
-			func() { r.Method = "GET" },
-			func() { r.Header.Set("Accept", "text/event-stream") },
-			func() { r.URL.RawQuery = "" },
-			func() { r.Header.Set("Authorization", "Bearer "+maynot) },
-			func() { r.Header.Set("x-tenantid", string(globex)) },
-			func() { r.Header.Set("x-tenantid", string(acme)) },
-			func() { r.Header.Set("Authorization", "Bearer "+may) },
-		}[:n] {
-			mend()
-		}
-		return r
+	faulty := func(mended ...edit) *http.Request {
+		return s.request(context.Background(), "PUT", connectPath+"/x", user{"strict", "nonsense", "short"}, "",
+			append([]edit{header("Accept", "text/html"), query("durable=x")}, mended...)...)
 	}
-	for n, want := range []struct {
-		status int
-		code   string
-		detail string
-	}{
-		{404, "NOT_FOUND", ""}, {405, "METHOD_NOT_ALLOWED", ""}, {406, "NOT_ACCEPTABLE", ""}, {400, "INVALID_REQUEST", "durable"},
-		{401, "UNAUTHENTICATED", ""}, {400, "INVALID_REQUEST", "x-tenantid"}, {403, "FORBIDDEN", ""}, {403, "FORBIDDEN", ""},
-		{429, "CONNECTION_LIMIT", ""},
-	} {
-		wantProblem(t, s.do(r(n)), want.status, want.code, want.detail)
-	}
+	mended := s.wantInOrder(faulty, []fault{
+		{404, "NOT_FOUND", "", func(r *http.Request) { r.URL.Path = connectPath }},
+		{405, "METHOD_NOT_ALLOWED", "", method("GET")},
+		{406, "NOT_ACCEPTABLE", "", header("Accept", "text/event-stream")},
+		{400, "INVALID_REQUEST", "durable", query("")},
+		{401, "UNAUTHENTICATED", "", header("Authorization", "Bearer "+maynot)},
+		{400, "INVALID_REQUEST", "x-tenantid", header("x-tenantid", string(globex))},
+		{403, "FORBIDDEN", "", header("x-tenantid", string(acme))},
+		{403, "FORBIDDEN", "", header("Authorization", "Bearer "+may)},
+	})
+	last := func() answer { return s.do(faulty(mended...)) }
+	wantProblem(t, last(), 429, "CONNECTION_LIMIT", "")
 	occupied.close()
-	eventually(t, "the slot", func() bool { return s.do(r(8)).status != 429 })
-	wantProblem(t, s.do(r(8)), 503, "UNAVAILABLE", "")
+	eventually(t, "the slot", func() bool { return last().status != 429 })
+	wantProblem(t, last(), 503, "UNAVAILABLE", "")
 
 	publisher, jane := s.publisher(), s.jane()
 	post := func(u user, body string, edits ...edit) answer {
@@ -525,87 +533,5 @@ func TestConnectsInATightLoopAreRefused(t *testing.T) {
 				return connect(jane).Code == "CONNECTION_LIMIT"
 			})
 		})
-	}
-}
-
-func TestPublishIsIdempotent(t *testing.T) {
-	s := start(t, nil)
-	publisher := s.publisher()
-	jane := s.connect(s.jane())
-	jane.greeting()
-
-	if p := s.post(publisher, publication("n1", `"jane"`, `"joe"`)); p.ID != "n1" || p.Stored != 2 || p.Duplicates != 0 {
-		t.Errorf("first: got %+v, want 2 stored", p)
-	}
-	if p := s.post(publisher, publication("n1", `"jane"`, `"joe"`, `"ann"`)); p.ID != "n1" || p.Stored != 1 || p.Duplicates != 2 {
-		t.Errorf("again with one more: got %+v, want 1 stored and 2 duplicates", p)
-	}
-	if p := s.post(publisher, publication("n2", `"jane"`, `"jane"`, `{"id":"jane","namespace":"acme"}`)); p.Stored != 1 || p.Duplicates != 2 {
-		t.Errorf("named three times: got %+v, want 1 stored and 2 duplicates", p)
-	}
-
-	key := header("Idempotency-Key", "retry 1")
-	first := s.post(publisher, publication("", `"jane"`), key)
-	if again := s.post(publisher, publication("", `"jane"`), key); again.ID != first.ID || again.Stored != 0 || again.Duplicates != 1 {
-		t.Errorf("same key: got %+v, want a duplicate of %s", again, first.ID)
-	}
-	if other := s.post(publisher, publication("", `"jane"`), header("Idempotency-Key", "retry 2")); other.ID == first.ID || other.Stored != 1 {
-		t.Errorf("other key: got %+v, want another than %s", other, first.ID)
-	}
-	elsewhere := publisher
-	elsewhere.tenant = shared
-	if other := s.post(elsewhere, publication("", `"jane"`), key); other.ID == first.ID || other.Stored != 1 {
-		t.Errorf("same key in another tenant: got %+v, want another than %s", other, first.ID)
-	}
-	if p := s.post(publisher, publication("n3", `"jane"`), key); p.ID != "n3" || p.Stored != 1 {
-		t.Errorf("id and key: got %+v, want the id to win", p)
-	}
-	a, b := s.post(publisher, publication("", `"jane"`)), s.post(publisher, publication("", `"jane"`))
-	if a.ID == b.ID || a.Stored+b.Stored != 2 {
-		t.Errorf("neither id nor key: got %+v and %+v, want two", a, b)
-	}
-
-	for _, want := range []string{"n1", "n2", first.ID} {
-		if got := jane.notification(); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	}
-}
-
-func TestPublishToAThousand(t *testing.T) {
-	s := start(t, nil)
-	publisher := s.publisher()
-	everybody := make([]string, 1000)
-	for i := range everybody {
-		everybody[i] = fmt.Sprintf(`"user-%d"`, i)
-	}
-	last := s.connect(s.user("acme", acme, "user-999"))
-	last.greeting()
-	for round, want := range [][2]int{{1000, 0}, {0, 1000}} {
-		p := s.post(publisher, publication("all", everybody...))
-		if p.ID != "all" || p.Stored != want[0] || p.Duplicates != want[1] {
-			t.Errorf("round %d: got %+v, want %d stored and %d duplicates", round, p, want[0], want[1])
-		}
-	}
-	if got := last.notification(); got != "all" {
-		t.Errorf("got %s, want all", got)
-	}
-	if got := s.bus.Stats().Stored.Load(); got != 1000 {
-		t.Errorf("stored %d, want 1000", got)
-	}
-}
-
-func TestPublishFillsInDefaults(t *testing.T) {
-	s := start(t, nil)
-	c := s.connect(s.jane())
-	c.greeting()
-	p := s.post(s.publisher(), `{"recipients":["jane"],"notification":{"type":"slaBreach","ticketId":"a/b","ticketNumber":"1","title":"T","message":"M","read":true}}`)
-	var n peal.Notification
-	if err := json.Unmarshal(c.next("notification").Data, &n); err != nil {
-		t.Fatal(err)
-	}
-	if n.ID != p.ID || n.Priority != peal.Urgent || n.Read || n.ActionURL != "/tickets/a%2Fb" || *n.Actor != *peal.System() ||
-		time.Since(n.CreatedAt.Time) > patience || !slices.Equal(n.Reasons, []peal.Reason{peal.ReasonRecipient}) {
-		t.Errorf("got %+v", n)
 	}
 }
