@@ -2,7 +2,6 @@ package auth
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -123,8 +122,6 @@ func checkKind(claims jwt.MapClaims, typ string) error {
 	}
 	return nil
 }
-
-func claimNames(m map[string]Values) []string { return slices.Sorted(maps.Keys(m)) }
 
 // check holds the claim at path against what it must be.
 func (v Values) check(claims jwt.MapClaims, path string) error {

@@ -50,12 +50,6 @@ func (v *Verifier) Reload(cfg Config) (Changes, error) {
 		c = c.withDefaults()
 		old := before.byName[c.Name]
 		r := old
-		switch {
-		case old == nil:
-			changes.Added = append(changes.Added, c.Name)
-		case !reflect.DeepEqual(old.Realm, c):
-			changes.Changed = append(changes.Changed, c.Name)
-		}
 		if old == nil || !reflect.DeepEqual(old.Realm, c) {
 			keys := v.keysOf(c, old)
 			if r, err = newRealm(c, keys, v.revoked); err != nil {
@@ -63,6 +57,11 @@ func (v *Verifier) Reload(cfg Config) (Changes, error) {
 			}
 			if old == nil || keys != old.keys {
 				opened = append(opened, keys)
+			}
+			if old == nil {
+				changes.Added = append(changes.Added, c.Name)
+			} else {
+				changes.Changed = append(changes.Changed, c.Name)
 			}
 		}
 		after.byName[c.Name] = r

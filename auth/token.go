@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -38,7 +39,7 @@ type Token struct {
 // already. It believes them: whether they are signed is another's question.
 func (r *realm) readToken(claims jwt.MapClaims, of times) (*Token, error) {
 	t := &Token{Realm: r.Name, Namespace: r.Namespace, Expires: of.expires, realm: r}
-	for _, name := range claimNames(r.RequiredClaims) {
+	for _, name := range slices.Sorted(maps.Keys(r.RequiredClaims)) {
 		if err := r.RequiredClaims[name].check(claims, name); err != nil {
 			return nil, err
 		}
