@@ -17,29 +17,28 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// segments decodes the header and the payload of a token of three segments.
-// base64 skips line breaks, which would give one token several spellings, so
-// the alphabet is checked here.
-func segments(token string) (header, payload []byte, ok bool) {
-	for i := range len(token) {
-		if c := token[i]; !isBase64URL(c) && c != '.' {
-			return nil, nil, false
-		}
+// split decodes the header and the payload of a token; the error is a Refusal.
+// base64 skips line breaks, which would give one token several spellings, so the
+// alphabet is checked here.
+func split(token string) (header, payload []byte, err error) {
+	if n := len(token); n < MinToken || n > MaxToken {
+		return nil, nil, refuse(ReasonMalformed, "20 to 12288 bytes", n)
 	}
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return nil, nil, false
+		return nil, nil, refuse(ReasonMalformed, "three segments", len(parts))
 	}
 	strict := base64.RawURLEncoding.Strict()
-	header, err := strict.DecodeString(parts[0])
-	if err != nil {
-		return nil, nil, false
+	header, badHeader := strict.DecodeString(parts[0])
+	payload, badPayload := strict.DecodeString(parts[1])
+	foreign := strings.ContainsFunc(token, func(c rune) bool { return !isBase64URL(c) && c != '.' })
+	if foreign || badHeader != nil || badPayload != nil {
+		return nil, nil, refuse(ReasonMalformed, "three segments of base64url", nil)
 	}
-	payload, err = strict.DecodeString(parts[1])
-	return header, payload, err == nil
+	return header, payload, nil
 }
 
-func isBase64URL(c byte) bool {
+func isBase64URL(c rune) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
 

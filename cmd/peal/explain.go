@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -191,7 +189,7 @@ func (x *explanation) choose(jwt string) (auth.Realm, error) {
 	named := func(r auth.Realm) string { return r.Name }
 	of := x.realm
 	if of == "" {
-		iss, err := issuerOf(jwt)
+		iss, err := auth.Issuer(jwt)
 		if err != nil {
 			return auth.Realm{}, err
 		}
@@ -206,28 +204,6 @@ func (x *explanation) choose(jwt string) (auth.Realm, error) {
 		all = append(all, named(r))
 	}
 	return auth.Realm{}, &auth.Refusal{Reason: auth.ReasonUnknownRealm, Want: strings.Join(all, " "), Got: of}
-}
-
-// issuerOf returns the issuer that a token names, "" if it names none, which
-// nobody has vouched for. The error is an auth.Refusal.
-func issuerOf(jwt string) (string, error) {
-	if n := len(jwt); n < auth.MinToken || n > auth.MaxToken {
-		return "", &auth.Refusal{Reason: auth.ReasonMalformed, Want: fmt.Sprintf("%d to %d bytes", auth.MinToken, auth.MaxToken), Got: strconv.Itoa(n)}
-	}
-	parts := strings.Split(jwt, ".")
-	if len(parts) != 3 {
-		return "", &auth.Refusal{Reason: auth.ReasonMalformed, Want: "three segments", Got: strconv.Itoa(len(parts))}
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return "", &auth.Refusal{Reason: auth.ReasonMalformed, Want: "three segments of base64url"}
-	}
-	var claims map[string]any // by exact name, which a struct's fields are not
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		return "", &auth.Refusal{Reason: auth.ReasonMalformed, Want: "a JSON object as payload"}
-	}
-	iss, _ := claims["iss"].(string)
-	return iss, nil
 }
 
 // verify checks a token as a service with fresh keys of the realm would. What

@@ -120,7 +120,7 @@ func TestExplainSaysWhichCheckFails(t *testing.T) {
 		{"garbage in segments", "aaaaaaaaaa.%%%%%%%%%%.aaaa", nil, "form", auth.ReasonMalformed, `expected "three segments of base64url"`, ""},
 		{"no JSON", text("jane"), nil, "form", auth.ReasonMalformed, `expected "a JSON object as payload"`, ""},
 		{"short", "x", nil, "form", auth.ReasonMalformed, `expected "20 to 12288 bytes", got "1"`, ""},
-		{"garbage for a realm", "this is no token at all", []string{"--realm", realmAcme}, "form", auth.ReasonMalformed, `expected "three segments of base64url"`, "realm"},
+		{"garbage for a realm", "this is no token at all", []string{"--realm", realmAcme}, "form", auth.ReasonMalformed, `expected "three segments", got "1"`, "realm"},
 		{"of an issuer that nobody knows", i.mint(realmAcme, claims{"iss": "https://id.example\x1b[2J"}), nil, "realm", auth.ReasonUnknownRealm,
 			`expected "` + i.tokens.URL(realmAcme) + " " + i.tokens.URL(realmGlobex) + `", got "https://id.example\x1b[2J"`, ""},
 		{"of no issuer", i.mint(realmAcme, claims{"iss": nil}), nil, "realm", auth.ReasonUnknownRealm, `got none`, ""},
