@@ -192,8 +192,8 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close ends every feed and every watch of revocations, waits for the publishes under way, and disconnects.
-// It may be called more than once.
+// Close ends every feed and every watch of revocations, waits for the publishes
+// under way, and disconnects. It may be called more than once.
 func (b *Bus) Close() {
 	b.once.Do(func() {
 		b.end()

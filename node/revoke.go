@@ -106,8 +106,8 @@ func (n *Node) revokeBy(w http.ResponseWriter, r *request, by string, body revoc
 	}{peal.NewTimestamp(at)})
 }
 
-// store stores a revocation for keep, takes note of it here, and returns before when the
-// tokens were issued that it means. It goes on without the client.
+// store stores a revocation for keep, takes note of it here, and returns before
+// when the tokens were issued that it means. It goes on without the client.
 func (n *Node) store(ctx context.Context, rev peal.Revocation, keep time.Duration) (at time.Time, err error) {
 	stored, err := n.bus.Revoke(context.WithoutCancel(ctx), rev, keep)
 	if err != nil {
