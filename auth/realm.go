@@ -28,8 +28,9 @@ type realm struct {
 	revoked *Revocations
 
 	// ahead is by how much the issuer's clock was seen to be ahead of ours, in ns:
-	// the most that the iat of a token lay in the future when it was verified.
-	ahead atomic.Int64
+	// the most that the iat of a token lay in the future when it was verified. Each
+	// realm that a reload puts in the place of another of that issuer shares it.
+	ahead *atomic.Int64
 }
 
 // issued is when a token of that iat was issued, by our clock, at the latest:
@@ -62,6 +63,7 @@ func newRealm(c Realm, keys *keyset, revoked *Revocations) (*realm, error) {
 		keys:    keys,
 		keyfunc: kf,
 		revoked: revoked,
+		ahead:   new(atomic.Int64),
 		// The claims are checked here and not by the library: it has one leeway
 		// for exp and nbf, and its expiry arithmetic wraps around.
 		parser: jwt.NewParser(

@@ -63,6 +63,9 @@ func (v *Verifier) Reload(cfg Config) (Changes, error) {
 			} else {
 				changes.Changed = append(changes.Changed, c.Name)
 			}
+			if old != nil && old.Issuer == c.Issuer {
+				r.ahead = old.ahead
+			}
 		}
 		after.byName[c.Name] = r
 		after.order = append(after.order, r)

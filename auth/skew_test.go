@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,5 +42,29 @@ func TestATokenFromTheFutureIsRevokedTooIfItWasSeenBefore(t *testing.T) {
 	}
 	if revoked(issued(w.now, "s3")) {
 		t.Error("a token that was issued a minute later is refused")
+	}
+}
+
+// What was learned of an issuer's clock outlives a reload, whatever that changes of
+// the realm but the issuer. A realm that was changed used to learn it anew, and a
+// token that was seen before it was revoked was good again.
+func TestAReloadForgetsNothingOfTheIssuersClock(t *testing.T) {
+	w := newWorld(t, nil)
+	token := w.token("acme", map[string]any{"iat": w.now.Add(20 * time.Second).Unix()})
+	w.verify("acme", token)
+	w.v.Revocations().Add(peal.Revocation{Realm: "acme", Namespace: "acme", User: "jane"}, w.now.Add(time.Second), w.now.Add(time.Hour))
+	w.now = w.now.Add(time.Minute)
+
+	cfg := w.cfg
+	cfg.Realms = slices.Clone(cfg.Realms)
+	for i := range cfg.Realms {
+		cfg.Realms[i].Audiences = []string{"peal", "another"}
+	}
+	if _, err := w.v.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.v.Verify(t.Context(), "acme", token)
+	if refusal, ok := errors.AsType[*auth.Refusal](err); !ok || refusal.Reason != auth.ReasonRevoked {
+		t.Errorf("%v, want the token to stay revoked", err)
 	}
 }
