@@ -49,7 +49,7 @@ type Gap struct {
 const (
 	headerSequence = jetstream.SequenceHeader
 	headerSubject  = jetstream.SubjectHeader
-	headerTime     = "Nats-Time-Stamp"
+	headerTime     = jetstream.TimeStampHeaer
 	headerPrevious = "Nats-Last-Sequence"
 	headerPending  = "Nats-Num-Pending"
 	headerUpTo     = "Nats-UpTo-Sequence"

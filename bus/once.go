@@ -78,13 +78,11 @@ func (b *Bus) lastFromLeader(ctx context.Context, key string) (*stored, error) {
 	return b.getFromLeader(ctx, bucketStream(revokedBucket()), leaderGet{LastFor: key})
 }
 
-// isConflict reports whether a key was not as it was expected.
+// isConflict reports whether a key was not as it was expected. Streams with
+// replicas say so by another code while a message of the subject is being stored.
 func isConflict(err error) bool {
 	var refused *jetstream.APIError
 	return errors.As(err, &refused) &&
-		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || refused.ErrorCode == conflictUnderWay)
+		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+			refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
 }
-
-// conflictUnderWay is JSStreamWrongLastSequenceConstantErr of nats-server, of a
-// stream with replicas: another message of the subject is being stored just now.
-const conflictUnderWay jetstream.ErrorCode = 10164
