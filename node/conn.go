@@ -55,8 +55,10 @@ type conn struct {
 	transport transport
 	spoke     spoke
 	ended     atomic.Bool
-	going     atomic.Bool // it is being let go, in its turn
 	opened    time.Time
+
+	// Owned by watchCallers.
+	going bool // it is being let go, in its turn
 
 	// Owned by the wheel's goroutine once the connection is in the wheel.
 	beat time.Time // of the next heartbeat

@@ -76,7 +76,8 @@ func (n *Node) watchCallers(ctx context.Context) {
 		began := time.Now()
 		var changed []*conn
 		for _, c := range n.connections() {
-			if errors.Is(n.reviewConn(c), auth.ErrRealmChanged) && c.going.CompareAndSwap(false, true) {
+			if errors.Is(n.reviewConn(c), auth.ErrRealmChanged) && !c.going {
+				c.going = true
 				changed = append(changed, c)
 			}
 		}
