@@ -3,9 +3,6 @@ package auth
 import (
 	"errors"
 	"reflect"
-	"time"
-
-	"github.com/pealhq/peal"
 )
 
 // snapshot is one configuration and what was made of it. It does not change.
@@ -118,24 +115,4 @@ func (v *Verifier) Review(c Caller) error {
 		return refuse(ReasonTenant, "", nil)
 	}
 	return ErrRealmChanged
-}
-
-// Realm returns the configuration of a realm, with its defaults.
-func (v *Verifier) Realm(name string) (Realm, bool) {
-	r := v.snapshot().byName[name]
-	if r == nil {
-		return Realm{}, false
-	}
-	return r.Realm, true
-}
-
-// LongestTokenLife is how long a token that a revocation may mean can be good: so
-// long it must be remembered.
-func (v *Verifier) LongestTokenLife(of peal.Revocation) (longest time.Duration) {
-	for _, r := range v.snapshot().order {
-		if (of.Realm == "" || of.Realm == r.Name) && (of.Tenant == "" || r.speaksFor(of.Tenant)) {
-			longest = max(longest, r.MaxTokenLife)
-		}
-	}
-	return longest + leeway
 }

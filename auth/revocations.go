@@ -149,3 +149,14 @@ func (t *Revocations) cover(traits peal.Revocation, issued time.Time) bool {
 	}
 	return false
 }
+
+// LongestTokenLife is how long a token that a revocation may mean can be good: so
+// long it must be remembered.
+func (v *Verifier) LongestTokenLife(of peal.Revocation) (longest time.Duration) {
+	for _, r := range v.snapshot().order {
+		if (of.Realm == "" || of.Realm == r.Name) && (of.Tenant == "" || r.speaksFor(of.Tenant)) {
+			longest = max(longest, r.MaxTokenLife)
+		}
+	}
+	return longest + leeway
+}

@@ -141,6 +141,15 @@ func (v *Verifier) Status() []Status {
 	return all
 }
 
+// Realm returns the configuration of a realm, with its defaults.
+func (v *Verifier) Realm(name string) (Realm, bool) {
+	r := v.snapshot().byName[name]
+	if r == nil {
+		return Realm{}, false
+	}
+	return r.Realm, true
+}
+
 // Verify checks a token, without "Bearer ", against the keys of the named
 // realm. It makes no decision about tenants and roles.
 //
