@@ -198,12 +198,17 @@ func TestWhoIsBlindLetsNobodyIn(t *testing.T) {
 	}
 	wantProblem(t, ask("GET", connectPath, s.jane(), ""), 503, "UNAVAILABLE", "")
 	wantProblem(t, ask("POST", publishPath, s.publisher(), publication("n1", `"jane"`)), 503, "UNAVAILABLE", "")
+	// Who revokes may be an administrator who is revoked.
+	wantProblem(t, ask("POST", revokePath, s.administrator(acme), `{"sid":"s1"}`), 503, "UNAVAILABLE", "")
 
 	t.Cleanup(o.bus.FollowRevocations(func(bus.Revoked) {}))
 	if err := o.bus.AwaitRevocations(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if a := ask("POST", publishPath, s.publisher(), publication("n1", `"jane"`)); a.status != 202 {
+		t.Errorf("got %d %s", a.status, a.body)
+	}
+	if a := ask("POST", revokePath, s.administrator(acme), `{"sid":"s1"}`); a.status != 200 {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
 }

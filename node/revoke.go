@@ -44,6 +44,9 @@ func (n *Node) revoke(w http.ResponseWriter, r *request) error {
 	if refused != nil {
 		return refused
 	}
+	if err := n.sighted(); err != nil {
+		return err
+	}
 	tenant := string(caller.Inbox.Tenant)
 	body.Tenant = &tenant
 	return n.revokeBy(w, r, nameOf(caller), body)
