@@ -189,15 +189,19 @@ func TestReloadChangesWhomABareUserMeans(t *testing.T) {
 func TestWhoIsBlindLetsNobodyIn(t *testing.T) {
 	s := start(t, nil)
 	o := s.prepared(nil)
-	srv := httptest.NewServer(node.New(siteConfig().node, o.verifier, o.bus).Handler()) // it does not serve, so it follows nothing
+	cfg := siteConfig()
+	withCookies(&cfg)
+	srv := httptest.NewServer(node.New(cfg.node, o.verifier, o.bus).Handler()) // it does not serve, so it follows nothing
 	t.Cleanup(srv.Close)
-	ask := func(method, path string, u user, body string) answer {
-		r := s.request(context.Background(), method, path, u, body)
+	ask := func(method, path string, u user, body string, edits ...edit) answer {
+		r := s.request(context.Background(), method, path, u, body, edits...)
 		r.URL.Host = strings.TrimPrefix(srv.URL, "http://")
 		return s.do(r)
 	}
 	wantProblem(t, ask("GET", connectPath, s.jane(), ""), 503, "UNAVAILABLE", "")
 	wantProblem(t, ask("POST", publishPath, s.publisher(), publication("n1", `"jane"`)), 503, "UNAVAILABLE", "")
+	wantProblem(t, ask("POST", sessionPath, s.jane(), "", header("Origin", shop)), 503, "UNAVAILABLE", "")
+	wantProblem(t, ask("POST", sessionPath, s.jane(), "", header("Origin", "https://evil.example")), 403, "FORBIDDEN", "origin")
 	// Who revokes may be an administrator who is revoked.
 	wantProblem(t, ask("POST", revokePath, s.administrator(acme), `{"sid":"s1"}`), 503, "UNAVAILABLE", "")
 

@@ -32,11 +32,14 @@ func (n *Node) beginSession(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if !n.mayHaveSession(r) {
+		return errOrigin
+	}
 	if err := n.sighted(); err != nil {
 		return err
 	}
 	left := int(time.Until(caller.Expires) / time.Second)
-	return n.setSession(w, r, http.Cookie{Value: token, Expires: caller.Expires, MaxAge: max(left, 1)})
+	return setSession(w, http.Cookie{Value: token, Expires: caller.Expires, MaxAge: max(left, 1)})
 }
 
 // endSession answers DELETE …/ticket/sse/session: the browser forgets the cookie.
@@ -45,7 +48,10 @@ func (n *Node) endSession(w http.ResponseWriter, r *request) error {
 	if err := r.plain(); err != nil {
 		return err
 	}
-	return n.setSession(w, r, http.Cookie{MaxAge: -1})
+	if !n.mayHaveSession(r) {
+		return errOrigin
+	}
+	return setSession(w, http.Cookie{MaxAge: -1})
 }
 
 // plain refuses a query with a token in it and any body.
@@ -56,11 +62,8 @@ func (r *request) plain() error {
 	return r.empty()
 }
 
-// setSession sets the cookie, for a page that may have one set.
-func (n *Node) setSession(w http.ResponseWriter, r *request, c http.Cookie) error {
-	if !n.mayHaveSession(r) {
-		return errOrigin
-	}
+// setSession answers with the cookie.
+func setSession(w http.ResponseWriter, c http.Cookie) error {
 	c.Name, c.Path = sessionCookie, "/"
 	c.HttpOnly, c.Secure, c.SameSite = true, true, http.SameSiteStrictMode
 	http.SetCookie(w, &c)
