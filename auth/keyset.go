@@ -252,7 +252,10 @@ func (k *keyset) status() Status {
 	keys, _ := k.KeyReadAll(context.Background()) // a memory storage has no errors
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := Status{Usable: k.usableLocked(), Keys: len(keys), Err: k.err, Refreshes: maps.Clone(k.results)}
+	s := Status{Usable: k.usableLocked(), Err: k.err, Refreshes: maps.Clone(k.results)}
+	if s.Usable {
+		s.Keys = len(keys)
+	}
 	if !k.fetched.IsZero() {
 		s.Age = time.Since(k.fetched)
 	}

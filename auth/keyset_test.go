@@ -165,7 +165,7 @@ func TestKeysServeADayWhileTheIssuerIsDown(t *testing.T) {
 		wantRead(t, k, "a", nil)
 		time.Sleep(2 * time.Second)
 		wantRead(t, k, "a", peal.ErrUnavailable)
-		if s := k.status(); s.Usable || s.Age < 24*time.Hour || s.Err == nil {
+		if s := k.status(); s.Usable || s.Keys != 0 || s.Age < 24*time.Hour || s.Err == nil {
 			t.Errorf("status %+v", s)
 		}
 		o.set(nil, "a")

@@ -59,9 +59,9 @@ func (v *Verifier) Reload(cfg Config) (Changes, error) {
 				changes.Added = append(changes.Added, c.Name)
 			} else {
 				changes.Changed = append(changes.Changed, c.Name)
-			}
-			if old != nil && old.Issuer == c.Issuer {
-				r.ahead = old.ahead
+				if old.Issuer == c.Issuer {
+					r.ahead = old.ahead
+				}
 			}
 		}
 		after.byName[c.Name] = r

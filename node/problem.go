@@ -52,7 +52,7 @@ var problems = []struct {
 	{errFormType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/x-www-form-urlencoded, without a content encoding"}},
 	{errMediaType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json, without a content encoding"}},
 	{peal.ErrTooManyConnections, problem{429, "CONNECTION_LIMIT", "This user has too many open connections"}},
-	{errTooFast, problem{429, "RATE_LIMIT", "Too many attempts to connect: wait as long as Retry-After, or retry:, says"}},
+	{errTooFast, problem{429, "RATE_LIMIT", "Too many requests: wait as long as Retry-After, or retry:, says"}},
 	{peal.ErrUnavailable, problem{503, "UNAVAILABLE", "The service cannot do this at the moment"}},
 }
 
