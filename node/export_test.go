@@ -14,3 +14,6 @@ func (n *Node) Waiting() (size, stalled int) {
 	}
 	return size, stalled
 }
+
+// Blind reports whether the node lets nobody in for want of revocations.
+func (n *Node) Blind() bool { return n.blind() }

@@ -55,8 +55,8 @@ type Config struct {
 	// connections, evenly. 0 means 30 s, negative all at once.
 	DrainWindow time.Duration
 
-	// AwayPatience is how long NATS may be away before the node is not ready.
-	// 0 means 30 s. Shorter takes every node out of service at once when a
+	// AwayPatience is how long NATS may be away, or the revocations unseen, before
+	// the node is not ready. 0 means 30 s. Shorter takes every node out of service at once when a
 	// server of the cluster is started again.
 	AwayPatience time.Duration
 
@@ -164,7 +164,7 @@ func (n *Node) ready() string {
 		return "draining"
 	case n.bus.Away() > n.cfg.AwayPatience:
 		return "NATS is away"
-	case n.blind():
+	case n.bus.RevocationsUnseen() > n.cfg.AwayPatience: // also one that has never seen them
 		return "revocations can't be seen"
 	}
 	for _, realm := range n.verifier.Status() {

@@ -14,7 +14,8 @@ import (
 
 // blindPatience is for how long a node may not see the revocations that are
 // stored before it lets nobody in: longer than a stream needs to elect another
-// leader.
+// leader. It stays ready for longer, see Config.AwayPatience: its answers tell who
+// comes when to come back, a proxy's for a service without a node do not.
 const blindPatience = 10 * time.Second
 
 // blind reports whether the node can't tell who is to stay out.

@@ -61,6 +61,21 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A server of NATS that is started again takes no node out of service, though
+// nobody is let in for want of revocations meanwhile: else a proxy would answer
+// for all of them, and no browser would come back.
+func TestReadinessOutlastsTheSightOfRevocations(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *config) { c.node.AwayPatience = time.Hour })
+	s.connect(s.jane()).greeting() // it has seen them
+	s.nats.Close()
+	eventually(t, "the node to let nobody in", s.node.Blind)
+	wantProblem(t, s.do(s.request(t.Context(), "GET", connectPath, s.jane(), "")), 503, "UNAVAILABLE", "")
+	if status, body := s.get(s.url + "/readyz"); status != 200 {
+		t.Errorf("readyz: got %d %q, want 200", status, body)
+	}
+}
+
 func TestConnectionsOutliveTheLossOfNATS(t *testing.T) {
 	s := start(t, func(c *config) { c.node.Heartbeat, c.node.AwayPatience = time.Second, time.Millisecond })
 	c := s.connect(s.jane())
