@@ -61,7 +61,7 @@ func (s *site) guard() {
 // ended leaves no subjects.
 func (s *site) traces() map[string]string {
 	w := httptest.NewRecorder()
-	s.node.Admin().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	s.node.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	return map[string]string{"logs": s.logs.String(), "metrics": w.Body.String(), "subjects": strings.Join(s.subjects(), "\n")}
 }
 

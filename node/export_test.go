@@ -1,5 +1,7 @@
 package node
 
+import "net/http"
+
 // Waiting returns how many bytes wait to be written to the open connections,
 // and how many of those have a peer that takes nothing.
 func (n *Node) Waiting() (size, stalled int) {
@@ -17,3 +19,6 @@ func (n *Node) Waiting() (size, stalled int) {
 
 // Blind reports whether the node lets nobody in for want of revocations.
 func (n *Node) Blind() bool { return n.blind() }
+
+// Metrics serves the metrics also after the node has ended.
+func (n *Node) Metrics() http.Handler { return n.metrics.page() }

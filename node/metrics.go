@@ -1,10 +1,12 @@
 package node
 
 import (
+	"net/http"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // metrics is every metric of a node, on one page.
@@ -20,6 +22,11 @@ type metrics struct {
 	unsendable prometheus.Counter
 	refused    *prometheus.CounterVec
 	publish    prometheus.Histogram
+}
+
+// page serves the metrics, in whatever state the node is.
+func (m *metrics) page() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
 func newMetrics(n *Node) *metrics {

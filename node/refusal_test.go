@@ -378,6 +378,41 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}
 }
 
+// The admin port refuses as the public one does, and redirects nobody either.
+func TestUnknownPathsAndMethodsOfTheAdminPort(t *testing.T) {
+	s := start(t, nil)
+	ask := func(method, path string) answer {
+		r := s.request(context.Background(), method, path, user{}, "")
+		r.URL.Host = strings.TrimPrefix(s.admin, "http://")
+		return s.do(r)
+	}
+	for _, path := range []string{"/", "/nope", "//revoke", "//livez", "/livez/", "/debug/pprof", "/debug/pprof//heap", "/x/../metrics", publishPath} {
+		for _, method := range []string{"GET", "POST"} {
+			a := ask(method, path)
+			t.Run(method+" "+path, func(t *testing.T) { wantProblem(t, a, 404, "NOT_FOUND", "") })
+		}
+	}
+	for path, allow := range map[string]string{"/livez": "GET", "/readyz": "GET", "/metrics": "GET", "/revoke": "POST"} {
+		for _, method := range []string{"GET", "POST", "DELETE", "OPTIONS"} {
+			if method == allow {
+				continue
+			}
+			a := ask(method, path)
+			t.Run(method+" "+path, func(t *testing.T) {
+				wantProblem(t, a, 405, "METHOD_NOT_ALLOWED", "")
+				if got := a.header.Get("Allow"); got != allow {
+					t.Errorf("Allow: got %q, want %s", got, allow)
+				}
+			})
+		}
+	}
+	for _, path := range []string{"/livez", "/readyz", "/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap?debug=1", "/debug/pprof/symbol"} {
+		if a := ask("GET", path); a.status != 200 {
+			t.Errorf("GET %s: got %d %s, want 200", path, a.status, a.body)
+		}
+	}
+}
+
 func TestRefusalsAreDecidedInOrder(t *testing.T) {
 	s := start(t, func(c *config) { c.node.MaxPerUser = 1 })
 	may := s.token("strict", issuer.Claims{Subject: "jane", Roles: []string{"may-connect"}})

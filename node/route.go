@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"path"
 	"runtime/debug"
 	"slices"
@@ -53,13 +54,39 @@ func streamed(run call) call {
 	}
 }
 
+// adminRoutes lists the calls of the admin port.
+func (n *Node) adminRoutes() []route {
+	metrics := n.metrics.page()
+	return []route{
+		{"GET", "/livez", n.live},
+		{"GET", "/readyz", n.readiness},
+		{"GET", "/metrics", func(w http.ResponseWriter, r *request) error { metrics.ServeHTTP(w, r.Request); return nil }},
+		{"POST", "/revoke", n.revokeAnywhere},
+	}
+}
+
 // Handler returns what the public port answers.
-func (n *Node) Handler() http.Handler {
+func (n *Node) Handler() http.Handler { return n.router(n.routes(), n.cfg.Mount) }
+
+// Admin returns what the admin port answers. It is not for the public.
+func (n *Node) Admin() http.Handler {
+	profiles := http.NewServeMux()
+	profiles.HandleFunc("/debug/pprof/", pprof.Index)
+	profiles.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	profiles.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	profiles.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	profiles.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return n.router(n.adminRoutes(), map[string]http.Handler{"/debug/pprof/": profiles})
+}
+
+// router answers the calls of a port, and what is mounted by its prefix. It
+// refuses everything else, and redirects nobody.
+func (n *Node) router(routes []route, mounts map[string]http.Handler) http.Handler {
 	r := httprouter.New()
 	r.RedirectTrailingSlash = false
 	r.RedirectFixedPath = false
 	r.HandleOPTIONS = false
-	for _, route := range n.routes() {
+	for _, route := range routes {
 		r.Handle(route.method, route.path, func(w http.ResponseWriter, raw *http.Request, params httprouter.Params) {
 			n.answer(w, raw, route.path, func(w http.ResponseWriter, r *request) error {
 				r.params = params
@@ -73,7 +100,7 @@ func (n *Node) Handler() http.Handler {
 		})
 	}
 	r.MethodNotAllowed = allowing(n.preflight(refuse(errMethod)))
-	r.NotFound = n.mounted(refuse(errNotFound))
+	r.NotFound = mounted(mounts, refuse(errNotFound))
 	return literal(r, refuse(errNotFound))
 }
 
@@ -103,11 +130,11 @@ func literal(next, refuse http.Handler) http.Handler {
 // mounted serves what is mounted, by the longest prefix that fits, else what is
 // next. What is mounted may redirect from a path with dots or double slashes,
 // so it never sees one.
-func (n *Node) mounted(next http.Handler) http.Handler {
+func mounted(mounts map[string]http.Handler, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, raw *http.Request) {
 		best, to := "", next
 		clean := strings.TrimSuffix(raw.URL.Path, "/") == strings.TrimSuffix(path.Clean(raw.URL.Path), "/")
-		for prefix, h := range n.cfg.Mount {
+		for prefix, h := range mounts {
 			if clean && strings.HasPrefix(raw.URL.Path, prefix) && len(prefix) > len(best) {
 				best, to = prefix, h
 			}

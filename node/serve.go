@@ -7,11 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // Listeners are the two ports of a node.
@@ -107,24 +104,6 @@ func (n *Node) server(base context.Context, h http.Handler) *http.Server {
 		// OPTIONS * is for the router to refuse.
 		DisableGeneralOptionsHandler: true,
 	}
-}
-
-// Admin returns what the admin port answers. It is not for the public.
-func (n *Node) Admin() http.Handler {
-	m := http.NewServeMux()
-	for path, answer := range map[string]call{
-		"/livez": n.live, "/readyz": n.readiness,
-	} {
-		m.HandleFunc("GET "+path, func(w http.ResponseWriter, raw *http.Request) { n.answer(w, raw, path, answer) })
-	}
-	m.HandleFunc("POST /revoke", func(w http.ResponseWriter, raw *http.Request) { n.answer(w, raw, "/revoke", n.revokeAnywhere) })
-	m.Handle("GET /metrics", promhttp.HandlerFor(n.metrics.registry, promhttp.HandlerOpts{}))
-	m.HandleFunc("/debug/pprof/", pprof.Index)
-	m.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	m.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	m.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	m.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return m
 }
 
 // drain lets go of the connections: not ready at once, as before for the delay,
