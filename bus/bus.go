@@ -123,7 +123,8 @@ type Bus struct {
 	ending  sync.Once       // sets failure and closes closed
 	done    sync.WaitGroup  // of every goroutine that the bus has started
 
-	watches watches // of revocations
+	watches watches       // of revocations
+	whole   chan struct{} // a token for each inbox that is being read whole
 
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
@@ -137,6 +138,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	b := &Bus{
 		cfg:    cfg.withDefaults(),
 		closed: make(chan struct{}),
+		whole:  make(chan struct{}, maxWhole),
 	}
 	b.life, b.end = context.WithCancel(context.Background())
 	b.closing = b.life.Done()

@@ -251,3 +251,9 @@ func (b *Bus) ReadRevocationsFromLeader(ctx context.Context, last uint64, sink f
 	}
 	return nil
 }
+
+// StateOf returns the stream of the read state of an inbox, and its subject in it.
+func (b *Bus) StateOf(in peal.Inbox) (stream, subject string) {
+	p, pl := b.partition(in)
+	return p.stateStream, pl.subject("state", b.cfg.Region)
+}

@@ -257,7 +257,7 @@ func TestFill(t *testing.T) {
 	b := open(t, func(c *bus.Config) { c.PerInbox = 5 })
 	jane, joe, kate, leo := inbox("jane"), inbox("joe"), inbox("kate"), inbox("leo")
 	publish(t, b, "1", joe)       // so that the stream begins before all of the others
-	publishAll(t, b, jane, 2, 12) // of which 8 to 12 are kept
+	publishAll(t, b, jane, 2, 12) // of which 8 to 12 are shown, and 7 is kept
 	publishAll(t, b, kate, 13, 16)
 	publishAll(t, b, leo, 17, 18)
 	for in, gone := range map[peal.Inbox][]uint64{kate: {14, 15}, leo: {18}} {
@@ -269,6 +269,7 @@ func TestFill(t *testing.T) {
 	truncated := func(seq uint64) *bus.Gap {
 		return &bus.Gap{Code: bus.HistoryTruncated, Cursor: bus.Cursor{Epoch: epoch, Seq: seq, Elsewhere: true}}
 	}
+	upToTheWitness := &bus.Gap{Code: bus.HistoryTruncated, Cursor: bus.Cursor{Epoch: epoch, Seq: 7}}
 
 	for _, tt := range []struct {
 		name          string
@@ -279,8 +280,8 @@ func TestFill(t *testing.T) {
 	}{
 		{"after its own message", jane, 9, 12, nil, 10},
 		{"just before a message", jane, 7, 12, nil, 8},
-		{"over the bound of the inbox", jane, 2, 12, truncated(7), 8},
-		{"over the bound, from another's message", jane, 1, 12, truncated(7), 8},
+		{"over the bound of the inbox", jane, 2, 12, upToTheWitness, 0},
+		{"over the bound, from another's message", jane, 1, 12, upToTheWitness, 0},
 		{"gone, and more follows", kate, 13, 15, truncated(15), 16},
 		{"gone", leo, 17, 18, truncated(18), 0},
 		{"beyond the end", leo, 17, 19, &bus.Gap{Code: bus.UnknownCursor, Cursor: bus.Cursor{Epoch: epoch, Seq: 17}}, 0},

@@ -14,12 +14,13 @@ import (
 
 // partition is one inbox stream and what this process knows of it.
 type partition struct {
-	bus       *Bus
-	number    int
-	stream    string
-	publisher *publisher
-	reader    *reader
-	gate      *gate
+	bus         *Bus
+	number      int
+	stream      string
+	stateStream string // of the read states of its inboxes
+	publisher   *publisher
+	reader      *reader
+	gate        *gate
 
 	wake chan struct{} // capacity 1: the facts are to be read
 	seen atomic.Uint64 // the highest sequence that a feed of this process has met
@@ -42,7 +43,7 @@ type facts struct {
 	epoch       Epoch
 	partitions  string // how many streams share the inboxes
 	first, last uint64 // sequences of the stream; of an empty one, first is last+1
-	perInbox    int64  // how many messages of an inbox are kept
+	perInbox    int64  // how many messages of an inbox are kept, with the one that is not shown
 
 	deleted         int    // messages that were removed from between others
 	bytes, maxBytes uint64 // of the stream; maxBytes 0: no bound
@@ -54,7 +55,10 @@ func (f facts) end() Cursor { return Cursor{f.epoch, f.last, true} }
 var errClosed = errors.New("the bus is closed")
 
 func newPartition(b *Bus, number int) *partition {
-	p := &partition{bus: b, number: number, stream: inboxStream(b.cfg.Region, number), wake: make(chan struct{}, 1)}
+	p := &partition{
+		bus: b, number: number, wake: make(chan struct{}, 1),
+		stream: inboxStream(b.cfg.Region, number), stateStream: stateStream(b.cfg.Region, number),
+	}
 	p.publisher = newPublisher(b, p.stream)
 	p.reader = newReader(b)
 	p.gate = newGate(b.cfg.Timeout)
@@ -71,7 +75,7 @@ func (p *partition) open(ctx context.Context) (err error) {
 
 // readState reads the epoch of the read-state stream.
 func (p *partition) readState(ctx context.Context) error {
-	f, _, err := p.info(ctx, stateStream(p.bus.cfg.Region, p.number), "")
+	f, _, err := p.info(ctx, p.stateStream, "")
 	if err != nil {
 		return err
 	}

@@ -86,9 +86,21 @@ func (p *partition) replay(ctx context.Context, subject string, after origin) (r
 	}
 	r := replay{messages: messages, more: pending > 0}
 	if missing {
-		r.gap = truncation(f, messages[0])
+		r.truncate(f, int64(len(messages))+int64(pending))
 	}
 	return r, nil
+}
+
+// truncate declares that something is missing before the messages, so many of
+// which are stored in all. If they are as many as an inbox keeps, the first is the
+// witness, which is not shown: the gap ends with it.
+func (r *replay) truncate(f facts, stored int64) {
+	first := r.messages[0]
+	r.gap = truncation(f, first)
+	if shown := visible(f.perInbox); shown > 0 && stored > shown {
+		r.gap.Cursor = first.Cursor
+		r.messages = r.messages[1:]
+	}
 }
 
 // missesSome decides whether something is missing between a place and the
@@ -213,7 +225,7 @@ func (p *partition) fill(ctx context.Context, subject string, after origin, targ
 		return replay{}, err
 	}
 	if missing {
-		r.gap = truncation(f, m)
+		r.truncate(f, int64(count))
 	}
 	return r, nil
 }

@@ -88,7 +88,7 @@ func (b *Bus) put(ctx context.Context, key string, value []byte, keep time.Durat
 		return nil, err
 	}
 	ack, err := b.writes.PublishMsg(ctx, &nats.Msg{Subject: key, Data: value}, append(opts, jetstream.WithMsgTTL(ttl(keep)))...)
-	return ack, full(err)
+	return ack, full(bucketStream(revokedBucket()), err)
 }
 
 // ttl is how long the server is told to keep a message. It counts whole seconds
@@ -101,10 +101,10 @@ func ttl(keep time.Duration) time.Duration {
 const storeFailed jetstream.ErrorCode = 10077
 
 // full says what the server's "maximum bytes exceeded" is about.
-func full(err error) error {
+func full(stream string, err error) error {
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && refused.ErrorCode == storeFailed && strings.Contains(refused.Description, "maximum bytes") {
-		return fmt.Errorf("bucket %s is full: %w", revokedBucket(), err)
+		return fmt.Errorf("stream %s is full: %w", stream, err)
 	}
 	return err
 }

@@ -424,7 +424,7 @@ func (w *watch) restore(ctx context.Context) (more bool, err error) {
 			more = true
 		case refused := <-p.ack.Err():
 			if !isConflict(refused) {
-				err = unavailable("store a revocation again", full(refused))
+				err = unavailable("store a revocation again", full(bucketStream(revokedBucket()), refused))
 			}
 		case <-ctx.Done():
 			err = unavailable("store a revocation again", ctx.Err())

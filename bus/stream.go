@@ -30,7 +30,7 @@ type layout struct {
 	partitions int
 	replicas   int
 	retain     time.Duration // of a notification
-	perInbox   int64         // the newest so many are kept
+	perInbox   int64         // the newest so many are shown
 	store      int64         // bytes of disk for all together; 0: no more than the defaults add up to
 }
 
@@ -126,7 +126,7 @@ func (l layout) inbox(p int) jetstream.StreamConfig {
 		Retention:          jetstream.LimitsPolicy,
 		Discard:            jetstream.DiscardOld,
 		MaxAge:             l.retain,
-		MaxMsgsPerSubject:  l.perInbox,
+		MaxMsgsPerSubject:  l.perInbox + 1, // and a witness: see visible
 		MaxMsgSize:         maxMessage,
 		MaxBytes:           l.bytes(inboxBytes),
 		Duplicates:         min(duplicateWindow, l.retain),
@@ -136,7 +136,19 @@ func (l layout) inbox(p int) jetstream.StreamConfig {
 	}
 }
 
-// state holds one message of read state for each inbox of a partition.
+// visible is how many notifications of an inbox are shown where its stream keeps
+// perInbox of it; 0 if there is no bound. The one beyond is the last that dropped
+// out: it tells whether unread ones have.
+func visible(perInbox int64) int64 {
+	if perInbox <= 0 {
+		return 0
+	}
+	return max(perInbox-1, 1)
+}
+
+// state holds one message of read state for each inbox of a partition. When it
+// is full it refuses what is new: to drop the oldest would make all of somebody's
+// notifications unread again.
 func (l layout) state(p int) jetstream.StreamConfig {
 	source := wildcards(subject("state", string(l.region), strconv.Itoa(p)), 3)
 	return jetstream.StreamConfig{
@@ -144,7 +156,7 @@ func (l layout) state(p int) jetstream.StreamConfig {
 		Subjects:          []string{source},
 		RePublish:         republish(source, subject("livestate", string(l.region), strconv.Itoa(p)), wildcardRefs3),
 		Retention:         jetstream.LimitsPolicy,
-		Discard:           jetstream.DiscardOld,
+		Discard:           jetstream.DiscardNew,
 		MaxMsgsPerSubject: 1,
 		MaxBytes:          l.bytes(stateBytes),
 		AllowDirect:       true,

@@ -1,0 +1,145 @@
+package bus
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pealhq/peal"
+)
+
+// Mark says which notifications of an inbox are read now: exactly one of IDs,
+// UpTo and All.
+type Mark struct {
+	IDs  []string // those; an id that the inbox does not hold means nothing
+	UpTo Cursor   // that one and all older ones; of another incarnation it means none
+	All  bool     // all that are stored
+
+	// Unread: they are unread again.
+	Unread bool
+}
+
+// Marked says what a Mark has done.
+type Marked struct {
+	Changed int // so many were unread before, or read where the Mark makes them unread
+	Unread  int // so many are unread now
+}
+
+// Mark marks notifications as read, or as unread again. When it returns, List and
+// Count of every node know of it, and every feed of the inbox is told.
+//
+// Of two at the same time the later is applied to what the first has left, so
+// both have their effect. A repeated one changes nothing. The error is a
+// peal.ErrUnavailable, after Config.Timeout at the latest, when it may have taken
+// effect, or ctx's.
+func (b *Bus) Mark(ctx context.Context, in peal.Inbox, m Mark) (Marked, error) {
+	const doing = "mark notifications"
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	part, pl := b.partition(in)
+	picks := m.picker(in)
+	leave, err := b.enterWhole(ctx)
+	if err != nil {
+		return Marked{}, unavailable(doing, err)
+	}
+	defer leave()
+	for try := 0; ; try++ {
+		result, err := part.mark(ctx, pl, m, picks)
+		if err == nil {
+			return result, nil
+		}
+		if !isConflict(err) {
+			return Marked{}, unavailable(doing, err)
+		}
+		// Another was faster: what it wrote is what this one is applied to.
+		pause := min(conflictPause<<min(try, 6), 200*time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return Marked{}, unavailable(doing, ctx.Err())
+		case <-time.After(rand.N(pause)):
+		}
+	}
+}
+
+// conflictPause is within which, at random, the first repetition begins; it
+// doubles.
+const conflictPause = 4 * time.Millisecond
+
+// picker returns which stored notifications are meant.
+func (m Mark) picker(in peal.Inbox) func(Epoch, stored) bool {
+	switch {
+	case m.All:
+		return func(Epoch, stored) bool { return true }
+	case !m.UpTo.IsZero():
+		return func(e Epoch, s stored) bool { return e == m.UpTo.Epoch && s.seq <= m.UpTo.Seq }
+	}
+	ids := messageIDs(in, m.IDs)
+	return func(_ Epoch, s stored) bool { return s.isOneOf(ids) }
+}
+
+// mark applies a Mark to what is stored at this moment.
+func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch, stored) bool) (Marked, error) {
+	if err := p.bus.writable(); err != nil {
+		return Marked{}, err
+	}
+	before, err := p.stateFromLeader(ctx, pl)
+	if err != nil {
+		return Marked{}, err
+	}
+	if before.newer {
+		return Marked{}, errNewerState
+	}
+	c, err := p.contents(ctx, pl.subject("inbox", p.bus.cfg.Region))
+	if err != nil {
+		return Marked{}, err
+	}
+	state := before.state.in(c.epoch)
+	after, changed, unread := state.apply(c, m, picks)
+	if len(changed) == 0 && after.dropped == state.truncated(c.witness) {
+		return Marked{Unread: unread}, nil
+	}
+	body, err := after.encode(changed)
+	if err != nil {
+		return Marked{}, err
+	}
+	_, err = p.bus.writes.PublishMsg(ctx, &nats.Msg{Subject: pl.subject("state", p.bus.cfg.Region), Data: body},
+		jetstream.WithExpectLastSequencePerSubject(before.version.Seq))
+	if err != nil {
+		return Marked{}, full(p.stateStream, err)
+	}
+	return Marked{Changed: len(changed), Unread: unread}, nil
+}
+
+// apply returns the state after a Mark, what it has changed, and how many of the
+// contents are unread then. Of more changes than are told one by one the ids are
+// left out.
+func (s readState) apply(c contents, m Mark, picks func(Epoch, stored) bool) (after readState, changed []ReadChange, unread int) {
+	seqs := make([]uint64, len(c.messages))
+	isRead := make([]bool, len(c.messages))
+	for i, msg := range c.messages {
+		seqs[i], isRead[i] = msg.seq, s.has(msg.seq)
+		if isRead[i] == m.Unread && picks(c.epoch, msg) {
+			isRead[i] = !m.Unread
+			change := ReadChange{Read: isRead[i]}
+			if len(changed) < maxChanges {
+				change.ID = glance(msg.data).ID
+			}
+			changed = append(changed, change)
+		}
+		if !isRead[i] {
+			unread++
+		}
+	}
+	after = compact(c.epoch, c.witness, seqs, isRead)
+	after.dropped = s.truncated(c.witness) && unread > 0 && !m.covers(c)
+	return after, changed, unread
+}
+
+// covers reports whether a Mark says that what has dropped out of the inbox is
+// read too.
+func (m Mark) covers(c contents) bool {
+	return !m.Unread && (m.All || m.UpTo.Epoch == c.epoch && m.UpTo.Seq > c.witness)
+}
