@@ -89,7 +89,9 @@ type sink struct {
 	items   []string
 	ids     []string
 	cursors []bus.Cursor
-	room    int // how many more it takes; negative: no bound
+	states  []bus.ReadState
+	reads   []bool // of the notifications
+	room    int    // how many more it takes; negative: no bound
 	refused int
 	changed chan struct{} // replaced at each change
 }
@@ -119,10 +121,28 @@ func (s *sink) add(item, id string, c bus.Cursor) bool {
 func (s *sink) Deliver(m *bus.Message) bool {
 	_, rest, _ := strings.Cut(string(m.Data), `"id":"`)
 	id, _, _ := strings.Cut(rest, `"`)
+	s.mu.Lock()
+	if s.room != 0 {
+		s.reads = append(s.reads, m.Read)
+	}
+	s.mu.Unlock()
 	return s.add(id, id, m.Cursor)
 }
 
 func (s *sink) Gap(g bus.Gap) bool { return s.add("gap "+string(g.Code), "", g.Cursor) }
+
+func (s *sink) State(state bus.ReadState) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.room == 0 {
+		s.refused++
+		return false
+	}
+	s.states = append(s.states, state)
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return true
+}
 
 // wait returns the first n items, once there are so many.
 func (s *sink) wait(n int) []string {

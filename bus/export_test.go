@@ -168,7 +168,7 @@ func (b *Bus) Renewed(in peal.Inbox, last uint64) {
 // LiveSubject is where the live messages of an inbox go, as far as b knows.
 func (b *Bus) LiveSubject(in peal.Inbox) string {
 	p, pl := b.partition(in)
-	return liveSubject(b.cfg.Region, p.number, p.known().epoch, pl.key())
+	return liveSubject("live", b.cfg.Region, p.number, p.known().epoch, pl.key())
 }
 
 // Arrive gives a followed inbox a live message, as the NATS client does.
@@ -256,4 +256,24 @@ func (b *Bus) ReadRevocationsFromLeader(ctx context.Context, last uint64, sink f
 func (b *Bus) StateOf(in peal.Inbox) (stream, subject string) {
 	p, pl := b.partition(in)
 	return p.stateStream, pl.subject("state", b.cfg.Region)
+}
+
+// Unread returns what a feed that starts at a cursor tells of the read state.
+func (b *Bus) Unread(ctx context.Context, in peal.Inbox, upTo Cursor) (unread uint64, version Cursor, err error) {
+	p, pl := b.partition(in)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	s, err := p.stateOf(ctx, pl.subject("state", b.cfg.Region))
+	if err != nil {
+		return 0, Cursor{}, err
+	}
+	c, err := p.census(ctx, pl.subject("inbox", b.cfg.Region), upTo, s.state)
+	return c.unread, s.version, err
+}
+
+// DeafenState has what is written of the read state of a followed inbox not reach
+// b any more.
+func (b *Bus) DeafenState(in peal.Inbox) {
+	b.within(in, func(_ *shard, h *hub) { h.stateSub.Unsubscribe() })
+	b.live.Flush()
 }

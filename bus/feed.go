@@ -61,6 +61,7 @@ func (f *Feed) begin() {
 		return
 	}
 	f.begun = true
+	f.started()
 	first := f.first
 	f.first = replay{}
 	f.phase = reading
@@ -98,6 +99,7 @@ func (f *Feed) rewind(to Cursor) bool {
 	f.gap = nil
 	f.tries = 0
 	f.round++ // what is being read is of a place further on
+	f.rewound(to)
 	f.rest()
 	return true
 }
@@ -123,6 +125,9 @@ func (f *Feed) declare() bool {
 		return false
 	}
 	f.shard.bus.stats.Gaps.Add(1)
+	if f.gap.Cursor != f.start.Cursor { // else the start has told what is unread there
+		f.stale, f.force = true, true
+	}
 	f.stand(f.gap.Cursor)
 	f.gap = nil
 	return true
@@ -130,10 +135,14 @@ func (f *Feed) declare() bool {
 
 // deliver hands over the next message. It reports whether the sink took it.
 func (f *Feed) deliver(m *Message) bool {
-	if f.closed.Load() || !f.declare() || !f.sink.Deliver(m) {
+	if f.closed.Load() || !f.declare() {
+		return false
+	}
+	if m = m.as(f.hub.reads(m.Cursor)); !f.sink.Deliver(m) {
 		return false
 	}
 	f.last = m.Cursor
+	f.count(m)
 	f.shard.bus.stats.Delivered.Add(1)
 	return true
 }
@@ -281,6 +290,7 @@ func (f *Feed) take(r replay) {
 		f.phase = live
 		f.dropAside()
 		f.tries = 0
+		f.tell()
 	}
 }
 
@@ -313,6 +323,7 @@ func (f *Feed) tail(seq, found, upTo uint64) {
 		f.read()
 	case !f.last.Elsewhere && found < f.last.Seq:
 		// The feed's last is gone, and with it perhaps one that was not delivered.
+		f.recount()
 	default:
 		f.prove(upTo)
 	}

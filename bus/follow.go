@@ -16,6 +16,11 @@ import (
 type Sink interface {
 	Deliver(m *Message) bool
 	Gap(g Gap) bool
+
+	// State tells of the read state, when it has changed on any device or the
+	// number of unread ones is another than what the sink has counted: Unread of
+	// Start, one more for each message that is not read, and what State said last.
+	State(s ReadState) bool
 }
 
 // Start says where a feed begins.
@@ -45,16 +50,21 @@ type Feed struct {
 	subject string // of stored messages
 	key     string // of the inbox
 	sink    Sink
-	start   Start
-	closed  atomic.Bool
+
+	stateSubject string // of the stored read state
+	start        Start
+	closed       atomic.Bool
 
 	// Set by Follow, then taken over by the shard's loop with the first Resume.
 	first  replay
+	state  storedState
+	census census
 	resume atomic.Bool // Resume was called at least once
 
 	// Owned by the shard's loop.
 	hub *hub // nil before it is attached
 	progress
+	news
 }
 
 // Follow feeds sink with an inbox: first what is stored after the cursor, then
@@ -65,8 +75,8 @@ type Feed struct {
 //
 // The feed rests until its first Resume, so that the follower can write what
 // comes before it. It ends with Close. Following costs the NATS server one
-// core subscription for each inbox that this process follows, and nothing for
-// further followers of the same.
+// core subscription for each inbox that this process follows, one more for its
+// read state, and nothing for further followers of the same.
 //
 // When many come at once, each waits its turn as long as others of the stream
 // get theirs, half a minute at most. The error is a peal.ErrUnavailable, after
@@ -89,6 +99,8 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 		subject: pl.subject("inbox", b.cfg.Region),
 		key:     pl.key(),
 		sink:    sink,
+
+		stateSubject: pl.subject("state", b.cfg.Region),
 	}
 	f.shard = b.shardOf(f.key)
 	if err = f.shard.attach(ctx, f); err != nil {
@@ -114,11 +126,15 @@ func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 		}
 	}
 	if err == nil {
-		f.start.Unread, f.start.ReadState, err = f.part.unread(ctx, f.subject, f.start.Cursor)
+		f.state, err = f.part.stateOf(ctx, f.stateSubject)
+	}
+	if err == nil {
+		f.census, err = f.part.census(ctx, f.subject, f.start.Cursor, f.state.state)
 	}
 	if err != nil {
 		return unavailable("follow inbox", err)
 	}
+	f.start.Unread, f.start.ReadState = f.census.unread, f.state.version
 	return nil
 }
 

@@ -289,6 +289,7 @@ type deliverFunc func(*bus.Message) bool
 
 func (f deliverFunc) Deliver(m *bus.Message) bool { return f(m) }
 func (f deliverFunc) Gap(bus.Gap) bool            { return true }
+func (deliverFunc) State(bus.ReadState) bool      { return true }
 
 // The main promise: a client that comes back with its last cursor, however
 // often, gets everything once and in order.

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -142,4 +143,14 @@ func (s readState) apply(c contents, m Mark, picks func(Epoch, stored) bool) (af
 // read too.
 func (m Mark) covers(c contents) bool {
 	return !m.Unread && (m.All || m.UpTo.Epoch == c.epoch && m.UpTo.Seq > c.witness)
+}
+
+// replaced returns the sequence of the read state that a stored one was applied
+// to; 0 if there was none.
+func (m stored) replaced() uint64 {
+	seq, err := strconv.ParseUint(m.header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return seq
 }

@@ -9,10 +9,20 @@ import (
 // which share it. Its fields are not to be changed.
 type Message struct {
 	Cursor Cursor // the place of this message: everything up to and with it
-	Data   []byte // one line of JSON, see peal.Notification
+	Read   bool
+	Data   []byte // one line of JSON, see peal.Notification, whose "read" is Read
 
 	previous uint64 // of a live message: the sequence before it in this inbox
 	frame    []byte
+}
+
+// as returns the message with its read state. A live one is not read, as a rule,
+// and so all who follow its inbox share it.
+func (m *Message) as(read bool) *Message {
+	if m.Read == read {
+		return m
+	}
+	return &Message{Cursor: m.Cursor, Read: read, Data: withRead(m.Data, read), previous: m.previous}
 }
 
 // Frame returns what encode makes of the message. It is made once, however

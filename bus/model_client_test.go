@@ -105,6 +105,8 @@ func (s *connection) Deliver(m *bus.Message) bool {
 	return s.take(id, m.Cursor, func() error { return s.c.delivered(id, m.Cursor) })
 }
 
+func (s *connection) State(bus.ReadState) bool { return true }
+
 func (s *connection) Gap(g bus.Gap) bool {
 	return s.take(string(g.Code), g.Cursor, func() error { return s.c.gapped(g) })
 }

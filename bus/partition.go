@@ -32,10 +32,10 @@ type partition struct {
 	gone    time.Time // since when the stream is not there; zero while it is
 	crowded bool      // the stream is at its bound of bytes
 
-	mu    sync.Mutex // protects the rest; never held across a call to the bus
-	facts facts      // the last that were seen
-	next  *inquiry   // not asked yet; nil if nobody waits
-	state Epoch      // of the read-state stream beside it
+	mu     sync.Mutex // protects the rest; never held across a call to the bus
+	facts  facts      // the last that were seen
+	next   *inquiry   // not asked yet; nil if nobody waits
+	states Epoch      // of the stream of read states beside it
 }
 
 // facts is what only the stream's leader can say.
@@ -70,18 +70,25 @@ func (p *partition) open(ctx context.Context) (err error) {
 	if p.facts, _, err = p.info(ctx, p.stream, ""); err != nil {
 		return err
 	}
-	return p.readState(ctx)
+	return p.readStateEpoch(ctx)
 }
 
-// readState reads the epoch of the read-state stream.
-func (p *partition) readState(ctx context.Context) error {
+// readStateEpoch reads the epoch of the read-state stream, and tells the feeds if
+// it is another.
+func (p *partition) readStateEpoch(ctx context.Context) error {
 	f, _, err := p.info(ctx, p.stateStream, "")
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
-	p.state = f.epoch
+	renewed := p.states != f.epoch
+	p.states = f.epoch
 	p.mu.Unlock()
+	if renewed {
+		for _, s := range p.bus.shards { // none yet while the bus opens
+			s.post(func() { s.stateRenewed(p, f.epoch) })
+		}
+	}
 	return nil
 }
 
@@ -89,7 +96,7 @@ func (p *partition) readState(ctx context.Context) error {
 func (p *partition) stateEpoch() Epoch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.state
+	return p.states
 }
 
 // start keeps the facts fresh, reads and publishes until the bus closes.
@@ -164,7 +171,7 @@ func (p *partition) run() {
 		}
 		renewed, err := p.inquire()
 		if look := p.look.Swap(false); err == nil && (look || renewed) {
-			err = p.readState(p.bus.life)
+			err = p.readStateEpoch(p.bus.life)
 		}
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			err = p.missing(err)

@@ -278,15 +278,6 @@ func (p *partition) foreign(ctx context.Context, subject string, c Cursor) (bool
 	return err == nil && (named == nil || named.Cursor != c), err
 }
 
-// count returns how many messages an inbox holds from a sequence on.
-func (p *partition) count(ctx context.Context, subject string, from uint64) (uint64, error) {
-	a, err := p.direct(ctx, directGet{Seq: max(from, 1), NextFor: subject, Batch: 1})
-	if err != nil {
-		return 0, unavailable("count in stream "+p.stream, err)
-	}
-	return uint64(len(a.messages)) + a.pending, nil
-}
-
 // tails returns the sequence of the last message of each inbox that has one,
 // by subject, in a replica that has everything up to upTo; before is where the
 // inboxes are taken to end, 0 for nowhere. At most maxTails subjects.

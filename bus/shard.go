@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"hash/maphash"
@@ -29,13 +30,15 @@ type shard struct {
 	tasks []func()
 
 	// Owned by the loop.
-	hubs    map[string]*hub // by subject of live messages, in the epoch below
-	ring    *list.List      // of all hubs; the front is the next to have its tail checked
-	waited  time.Duration   // of all hubs together, since a tail was checked in its turn
-	fresh   []*hub          // to be checked out of turn, at least a second from now
-	due     []*hub          // to be checked with the next tick
-	epochs  []Epoch         // of each partition, as far as this loop knows
-	highest []uint64        // sequence seen live, of each partition
+	hubs        map[string]*hub // by subject of live messages, in the epoch below
+	states      map[string]*hub // by subject of live read states, in theirs
+	ring        *list.List      // of all hubs; the front is the next to have its tail checked
+	waited      time.Duration   // of all hubs together, since a tail was checked in its turn
+	fresh       []*hub          // to be checked out of turn, at least a second from now
+	due         []*hub          // to be checked with the next tick
+	epochs      []Epoch         // of each partition, as far as this loop knows
+	stateEpochs []Epoch         // of the read states of each partition
+	highest     []uint64        // sequence seen live, of each partition
 }
 
 // hub is an inbox that at least one feed of this process follows.
@@ -48,6 +51,14 @@ type hub struct {
 	last    uint64        // the highest sequence of the inbox that is known here
 	element *list.Element // in the ring
 	checked bool          // a check of its tail is under way or waits for the next tick
+
+	stateSubject string // of the stored read state
+	stateSub     *nats.Subscription
+	state        storedState
+	knows        bool   // state was read or has arrived
+	total        uint64 // how many notifications are stored, or too many
+	newest       uint64 // sequence of the last that was counted in total
+	first        uint64 // of the oldest that is stored; 0: none, or not known
 }
 
 var seed = maphash.MakeSeed()
@@ -59,11 +70,13 @@ func (b *Bus) startFeeds() {
 			live:    make(chan *nats.Msg, arrivals),
 			wake:    make(chan struct{}, 1),
 			hubs:    make(map[string]*hub),
+			states:  make(map[string]*hub),
 			ring:    list.New(),
 			highest: make([]uint64, len(b.partitions)),
 		}
 		for _, p := range b.partitions {
 			s.epochs = append(s.epochs, p.known().epoch)
+			s.stateEpochs = append(s.stateEpochs, p.stateEpoch())
 		}
 		b.shards = append(b.shards, s)
 	}
@@ -102,11 +115,11 @@ func (p *partition) checkAll() {
 	}
 }
 
-// checkSoon has the tail of one inbox checked, by its subject of live messages.
+// checkSoon has the tail of one inbox checked, by one of its live subjects.
 func (b *Bus) checkSoon(subject string) {
 	s := b.shardOf(liveKey(subject))
 	s.post(func() {
-		if h := s.hubs[subject]; h != nil {
+		if h := cmp.Or(s.hubs[subject], s.states[subject]); h != nil {
 			s.checkSoon(h)
 		}
 	})
@@ -189,20 +202,17 @@ func (s *shard) hubsOf(p *partition) (hubs []*hub) {
 // liveOf is the subject of an inbox's live messages, in the epoch that this loop
 // knows of.
 func (s *shard) liveOf(p *partition, key string) string {
-	return liveSubject(s.bus.cfg.Region, p.number, s.epochs[p.number], key)
+	return liveSubject("live", s.bus.cfg.Region, p.number, s.epochs[p.number], key)
 }
 
 func (s *shard) add(f *Feed) error {
-	live := s.liveOf(f.part, f.key)
-	h := s.hubs[live]
+	h := s.hubs[s.liveOf(f.part, f.key)]
 	if h == nil {
-		sub, err := s.bus.live.ChanSubscribe(live, s.live)
-		if err != nil {
+		h = &hub{part: f.part, subject: f.subject, stateSubject: f.stateSubject, key: f.key}
+		if err := s.listen(h); err != nil {
 			return err
 		}
-		h = &hub{part: f.part, subject: f.subject, key: f.key, sub: sub}
 		h.element = s.ring.PushBack(h)
-		s.hubs[live] = h
 		s.bus.stats.Followed.Add(1)
 		// In a cluster the interest takes a while to reach the stream's
 		// leader. What is stored meanwhile is found by the tail check.
@@ -213,6 +223,20 @@ func (s *shard) add(f *Feed) error {
 	f.target = h.last
 	f.hub = h
 	h.feeds = append(h.feeds, f)
+	return nil
+}
+
+// listen subscribes to what is stored in an inbox and to its read states.
+func (s *shard) listen(h *hub) (err error) {
+	live, state := s.liveOf(h.part, h.key), s.liveStateOf(h.part, h.key)
+	if h.sub, err = s.bus.live.ChanSubscribe(live, s.live); err != nil {
+		return err
+	}
+	if h.stateSub, err = s.bus.live.ChanSubscribe(state, s.live); err != nil {
+		h.sub.Unsubscribe() // as in detach
+		return err
+	}
+	s.hubs[live], s.states[state] = h, h
 	return nil
 }
 
@@ -227,14 +251,19 @@ func (s *shard) detach(f *Feed) {
 		return
 	}
 	h.sub.Unsubscribe() // fails only when the connection is closed, and then there is nothing to end
+	h.stateSub.Unsubscribe()
 	s.ring.Remove(h.element)
 	delete(s.hubs, s.liveOf(h.part, h.key))
+	delete(s.states, s.liveStateOf(h.part, h.key))
 	s.bus.stats.Followed.Add(-1)
 }
 
 func (s *shard) arrived(raw *nats.Msg) {
 	h := s.hubs[raw.Subject]
 	if h == nil {
+		if h = s.states[raw.Subject]; h != nil {
+			s.stateArrived(h, raw)
+		}
 		return // its last feed has just closed, or it is of another incarnation
 	}
 	p := h.part.number
@@ -348,17 +377,21 @@ func (s *shard) check(hubs []*hub) {
 }
 
 func (s *shard) checkTails(p *partition, hubs []*hub) {
-	epoch := s.epochs[p.number]
+	epoch, stateEpoch := s.epochs[p.number], s.stateEpochs[p.number]
 	p.reader.ask(func() {
 		ctx, cancel := context.WithTimeout(s.bus.life, s.bus.cfg.Timeout)
 		defer cancel()
-		subjects := make([]string, len(hubs))
+		subjects, stateSubjects := make([]string, len(hubs)), make([]string, len(hubs))
 		for i, h := range hubs {
-			subjects[i] = h.subject
+			subjects[i], stateSubjects[i] = h.subject, h.stateSubject
 		}
 		last, upTo, err := p.tails(ctx, subjects, 0)
 		if err == nil && upTo != 0 && upTo < p.seen.Load() {
 			p.refresh() // a replica that lags, or another incarnation
+		}
+		var states map[string]stored
+		if err == nil {
+			states, err = p.statesOf(ctx, stateSubjects)
 		}
 		s.post(func() {
 			for _, h := range hubs {
@@ -373,6 +406,10 @@ func (s *shard) checkTails(p *partition, hubs []*hub) {
 				h.last = max(h.last, last[h.subject])
 				for _, f := range h.feeds {
 					f.tail(h.last, last[h.subject], upTo)
+				}
+				if stateEpoch == s.stateEpochs[p.number] {
+					m, found := states[h.stateSubject]
+					s.checkedState(h, m, found)
 				}
 			}
 		})

@@ -7,9 +7,10 @@ type Stats struct {
 	Stored     atomic.Int64 // notifications stored, once for each inbox
 	Duplicates atomic.Int64 // that an inbox had already
 
-	Followed  atomic.Int64 // inboxes that have a feed now
-	Delivered atomic.Int64 // messages that a sink took
-	Gaps      atomic.Int64 // declared to a sink
+	Followed   atomic.Int64 // inboxes that have a feed now
+	Delivered  atomic.Int64 // messages that a sink took
+	Gaps       atomic.Int64 // declared to a sink
+	StatesTold atomic.Int64 // read states told to a sink
 
 	Reads        atomic.Int64 // of stored messages, for one inbox
 	Ranges       atomic.Int64 // of stored messages, for all feeds of a partition

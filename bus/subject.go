@@ -110,15 +110,15 @@ func locate(in peal.Inbox, partitions int) place {
 // key names the inbox among all of a region.
 func (pl place) key() string { return strings.Join(pl.tokens[:], ".") }
 
-// liveSubject is what the stored messages of an inbox are republished to, in one
-// incarnation of their stream.
-func liveSubject(r Region, partition int, e Epoch, key string) string {
-	return subject("live", string(r), strconv.Itoa(partition), string(e)) + "." + key
+// liveSubject is what the stored messages of an inbox are republished to, or with
+// the kind livestate its read states, in one incarnation of their stream.
+func liveSubject(kind string, r Region, partition int, e Epoch, key string) string {
+	return subject(kind, string(r), strconv.Itoa(partition), string(e)) + "." + key
 }
 
-// liveKey is the key in a live subject.
+// liveKey is the key in a live subject of either kind.
 func liveKey(subject string) string {
-	for range 5 { // peal, live, region, partition, epoch
+	for range 5 { // peal, live or livestate, region, partition, epoch
 		_, subject, _ = strings.Cut(subject, ".")
 	}
 	return subject

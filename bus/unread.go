@@ -2,55 +2,123 @@ package bus
 
 import (
 	"context"
-
-	"github.com/pealhq/peal"
+	"fmt"
+	"slices"
 )
 
-// Unread returns how many notifications of an inbox are unread up to a cursor,
-// and the version of its read state. What a feed that starts at the cursor
-// delivers adds to the number.
-//
-// Nothing can be marked as read yet: the read state of every inbox is the
-// first one, and all that is stored is unread.
-func (b *Bus) Unread(ctx context.Context, in peal.Inbox, upTo Cursor) (unread uint64, state Cursor, err error) {
-	part, pl := b.partition(in)
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
-	return part.unread(ctx, pl.subject("inbox", b.cfg.Region), upTo)
+// census is what a feed needs to know of its inbox beside what it delivers.
+type census struct {
+	unread uint64 // up to the place that was asked for, of those that are shown
+	total  uint64 // stored, with the witness
+	first  uint64 // sequence of the oldest that is stored; 0: none is
 }
 
-func (p *partition) unread(ctx context.Context, subject string, upTo Cursor) (unread uint64, state Cursor, err error) {
-	unread, err = p.countUpTo(ctx, subject, upTo.Seq)
-	return unread, Cursor{Epoch: p.stateEpoch()}, err
-}
-
-// countUpTo returns how many messages an inbox holds up to a sequence. The
-// server only counts to the end, so it is a difference, and good if what
-// follows was the same before and after the whole was counted. That takes an
-// inbox to hold still for a fraction of a millisecond; one that never does, at
-// thousands of notifications a second, gets a number that is a few too low.
-func (p *partition) countUpTo(ctx context.Context, subject string, seq uint64) (uint64, error) {
+// census counts an inbox up to a sequence. The server only counts to the end, so
+// what lies between two places is a difference, and good if what follows the
+// second was the same before and after. That takes an inbox to hold still for a
+// fraction of a millisecond; one that never does, at thousands of notifications
+// a second, gets a number that is a few too low. Any replica answers.
+func (p *partition) census(ctx context.Context, subject string, upTo Cursor, s readState) (c census, err error) {
 	const patience = 10
-	after, err := p.count(ctx, subject, seq+1)
-	if err != nil {
-		return 0, err
-	}
-	var total uint64
+	s = s.in(upTo.Epoch)
 	for range patience {
-		if total, err = p.count(ctx, subject, 1); err != nil {
-			return 0, err
+		var still bool
+		if c, still, err = p.censusOnce(ctx, subject, upTo.Seq, s.floor); err != nil || c.total == 0 {
+			return census{}, err
 		}
-		if total == 0 {
-			return 0, nil
-		}
-		again, err := p.count(ctx, subject, seq+1)
-		if err != nil {
-			return 0, err
-		}
-		if again == after {
+		if still {
 			break
 		}
-		after = again
 	}
-	return total - min(after, total), nil
+	c.unread = s.except(c.unread, c.first, upTo.Seq)
+	shown := visible(p.known().perInbox)
+	if shown > 0 && c.total > uint64(shown) && c.first <= upTo.Seq && !s.has(c.first) {
+		c.unread -= min(1, c.unread) // the witness
+	}
+	return c, nil
+}
+
+// censusOnce counts as unread what lies above the floor, up to a sequence. still
+// is false if the inbox did not hold still.
+func (p *partition) censusOnce(ctx context.Context, subject string, upTo, floor uint64) (c census, still bool, err error) {
+	var after, again uint64
+	if floor < upTo {
+		if _, after, err = p.probe(ctx, subject, upTo+1); err != nil {
+			return c, false, err
+		}
+	}
+	if c.first, c.total, err = p.probe(ctx, subject, 1); err != nil || floor >= upTo {
+		return c, true, err
+	}
+	above := c.total
+	if floor >= c.first {
+		if _, above, err = p.probe(ctx, subject, floor+1); err != nil {
+			return c, false, err
+		}
+	}
+	_, again, err = p.probe(ctx, subject, upTo+1)
+	c.unread = above - min(after, above)
+	return c, again == after, err
+}
+
+// except corrects a number of notifications above the floor for the exceptions
+// from a sequence to another.
+func (s readState) except(above, from, to uint64) uint64 {
+	above -= min(above, uint64(between(s.read, from, to)))
+	return above + uint64(between(s.unread, from, to))
+}
+
+// between is how many of some ascending sequences are from one to another.
+func between(seqs []uint64, from, to uint64) int {
+	i, _ := slices.BinarySearch(seqs, from)
+	j, found := slices.BinarySearch(seqs, to)
+	if found {
+		j++
+	}
+	return max(j-i, 0)
+}
+
+// probe returns the sequence of the first notification of an inbox from a place
+// on, and how many there are from there; zeros if there is none.
+func (p *partition) probe(ctx context.Context, subject string, from uint64) (first, n uint64, err error) {
+	a, err := p.direct(ctx, directGet{Seq: max(from, 1), NextFor: subject, Batch: 1})
+	if err != nil {
+		return 0, 0, unavailable("count in stream "+p.stream, err)
+	}
+	if len(a.messages) == 0 {
+		return 0, 0, nil
+	}
+	return a.messages[0].seq, 1 + a.pending, nil
+}
+
+// statesOf reads the read states of some inboxes, by their subjects, from any
+// replica. At most maxTails subjects.
+func (p *partition) statesOf(ctx context.Context, subjects []string) (found map[string]stored, err error) {
+	doing := "read stream " + p.stateStream
+	a, err := p.bus.direct(ctx, p.stateStream, directGet{LastFor: subjects})
+	if err != nil {
+		return nil, unavailable(doing, err)
+	}
+	if a.pending > 0 {
+		return nil, unavailable(doing, fmt.Errorf("cut short after %d", len(a.messages)))
+	}
+	found = make(map[string]stored, len(a.messages))
+	for _, m := range a.messages {
+		found[m.subject] = m
+	}
+	return found, nil
+}
+
+// stateOf reads the read state of one inbox from any replica.
+func (p *partition) stateOf(ctx context.Context, subject string) (storedState, error) {
+	found, err := p.statesOf(ctx, []string{subject})
+	if err != nil {
+		return storedState{}, err
+	}
+	m, ok := found[subject]
+	if !ok {
+		return storedState{version: Cursor{Epoch: p.stateEpoch()}}, nil
+	}
+	s, _ := p.readStored(m)
+	return s, nil
 }

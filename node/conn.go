@@ -83,6 +83,9 @@ func (c *conn) Deliver(m *bus.Message) bool {
 // Gap implements bus.Sink.
 func (c *conn) Gap(g bus.Gap) bool { return c.transport.offer(gapFrame(g), g.Cursor) }
 
+// State implements bus.Sink.
+func (c *conn) State(s bus.ReadState) bool { return c.transport.offer(stateFrame(s), bus.Cursor{}) }
+
 // end ends the connection for a reason of the server's. Only the first call
 // counts.
 func (c *conn) end(why reason) {

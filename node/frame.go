@@ -50,6 +50,21 @@ var gapText = map[bus.GapCode]string{
 	bus.UnknownCursor:    "The place you asked to resume from is not known: fetch the list again",
 }
 
+// stateFrame tells of the read state.
+func stateFrame(s bus.ReadState) []byte {
+	data := struct {
+		Unread    uint64            `json:"unread"`
+		ReadState string            `json:"readState"`
+		Changed   *[]bus.ReadChange `json:"changed,omitempty"`
+		Refetch   bool              `json:"refetch,omitempty"`
+	}{s.Unread, s.Version.String(), nil, s.Refetch}
+	if !s.Refetch {
+		changed := append([]bus.ReadChange{}, s.Changed...) // [] rather than null
+		data.Changed = &changed
+	}
+	return frame(sse.Event{Name: sse.State, Data: encode(data)})
+}
+
 func heartbeatFrame(now time.Time) []byte {
 	return frame(sse.Event{Name: sse.Heartbeat, Data: encode(struct {
 		Timestamp peal.Timestamp `json:"timestamp"`

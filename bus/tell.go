@@ -1,0 +1,329 @@
+package bus
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// This file is how a feed tells of the read state. A sink counts what is unread
+// by one rule: it begins with Start.Unread, adds one for each message that is not
+// read, and takes over the number of each ReadState. For that every number is one
+// as of the place of the feed at that moment, and each message says whether it is
+// read by the state that the inbox has here.
+
+// ReadState tells a sink of the read state of its inbox.
+type ReadState struct {
+	Unread  uint64 // of what was delivered, and what the sink was told of before
+	Version Cursor // of the state
+
+	// What has changed since the sink was told last; nil with Refetch, when more
+	// has, or it is not known what.
+	Changed []ReadChange
+	Refetch bool
+}
+
+// news is what a feed has to tell its sink of the read state. It is owned by the
+// shard's loop.
+type news struct {
+	told   Cursor // the version that the sink was told last
+	at     Cursor // where the feed stood then; zero: Start has told it
+	tally  uint64 // what the sink counts
+	eldest uint64 // sequence of the oldest of the inbox then; 0: none
+
+	stale   bool // the number of unread ones is to be looked at
+	force   bool // and told, whatever it is
+	adopt   bool // or taken over, if that is all: the sink has counted right, tally has not
+	changed []ReadChange
+	refetch bool
+
+	counting bool   // a count is under way
+	since    uint64 // what was delivered and is unread, since the count began
+	waiting  bool   // the number is to be looked at in a while
+}
+
+// recountPause is for how long the number of an inbox that is at its bound is
+// left alone after something was delivered.
+const recountPause = 200 * time.Millisecond
+
+// note notes a change of the read state. Without a chain from what the sink knows
+// it is not known what has changed.
+func (n *news) note(version Cursor, m stateMessage, chained bool) {
+	if n.told == version {
+		return
+	}
+	n.stale, n.force = true, true
+	if !chained || m.More || n.refetch {
+		n.changed, n.refetch = nil, true
+		return
+	}
+	for _, c := range m.Changed {
+		n.add(c)
+	}
+}
+
+// add adds a change, which takes the place of an older one of the same
+// notification.
+func (n *news) add(c ReadChange) {
+	for i := range n.changed {
+		if n.changed[i].ID == c.ID {
+			n.changed[i] = c
+			return
+		}
+	}
+	if len(n.changed) == maxChanges {
+		n.changed, n.refetch = nil, true
+		return
+	}
+	n.changed = append(n.changed, c)
+}
+
+// recount has the number looked at, and told if it is another than the sink's.
+func (f *Feed) recount() {
+	f.stale = true
+	f.tell()
+}
+
+// anew has everything told again: what the sink has is out of date.
+func (n *news) anew() {
+	n.stale, n.force, n.changed, n.refetch = true, true, nil, true
+}
+
+// rewound takes into account that the sink has dropped what it took after a place,
+// and will count it again. What it was told there may have been dropped too.
+func (f *Feed) rewound(to Cursor) {
+	if !f.at.IsZero() && f.at.Seq >= to.Seq {
+		f.anew()
+		return
+	}
+	f.stale, f.adopt = true, true
+}
+
+// count counts a message that was delivered. An inbox at its bound loses one for
+// each that comes.
+func (f *Feed) count(m *Message) {
+	if !m.Read {
+		f.tally++
+		f.since++
+	}
+	if h := f.hub; m.Cursor.Seq > h.newest {
+		h.newest = m.Cursor.Seq
+		h.total++
+	}
+	if f.waiting || !f.hub.full() {
+		return
+	}
+	f.waiting = true
+	f.shard.after(recountPause, func() {
+		f.waiting = false
+		f.recount()
+	})
+}
+
+// tell tells the sink of the read state, if it has to be: once the feed is live,
+// for what it delivers until then says for itself whether it is read.
+func (f *Feed) tell() {
+	if !f.stale || f.counting || f.phase != live || f.closed.Load() || f.hub == nil {
+		return
+	}
+	f.counting, f.since = true, 0
+	h, at, round := f.hub, f.last, f.round
+	state := h.state
+	f.part.reader.ask(func() {
+		ctx, cancel := context.WithTimeout(f.shard.bus.life, f.shard.bus.cfg.Timeout)
+		defer cancel()
+		c, err := f.part.census(ctx, f.subject, at, state.state)
+		f.shard.post(func() {
+			f.counting = false
+			switch {
+			case f.closed.Load() || f.hub != h:
+			case err != nil:
+				f.shard.after(time.Second, f.tell)
+			case f.phase != live:
+				// It is told when the feed is live again.
+			case h.state.version != state.version || f.round != round:
+				f.tell() // the number is not of this state, or what came since was not added to it
+			default:
+				h.counted(c)
+				f.offerState(c.unread+f.since, c.first)
+			}
+		})
+	})
+}
+
+// offerState tells the sink of the state at this place, if it does not know. What
+// has dropped out of the inbox it can't know.
+func (f *Feed) offerState(unread, first uint64) {
+	adopt := f.adopt && (f.eldest == 0 || f.eldest == first)
+	version, at := f.hub.state.version, f.at
+	if f.force || version != f.told || unread != f.tally && !adopt {
+		if !f.sink.State(ReadState{Unread: unread, Version: version, Changed: f.changed, Refetch: f.refetch}) {
+			f.rest()
+			return
+		}
+		f.shard.bus.stats.StatesTold.Add(1)
+		at = f.last
+	}
+	f.news = news{told: version, at: at, tally: unread, eldest: first, waiting: f.waiting}
+}
+
+// started takes over what Follow has read. The hub may know more, or less.
+func (f *Feed) started() {
+	h := f.hub
+	f.told, f.tally, f.eldest = f.start.ReadState, f.start.Unread, f.census.first
+	h.counted(f.census)
+	switch {
+	case !h.knows:
+		h.learn(f.state)
+	case f.state.version.Epoch == h.state.version.Epoch && f.state.version.Seq > h.state.version.Seq:
+		h.learn(f.state) // before it came live: the others hear of it as well
+		for _, other := range h.feeds {
+			if other != f {
+				other.note(f.state.version, stateMessage{}, false)
+				other.tell()
+			}
+		}
+	case f.state.version != h.state.version:
+		f.note(h.state.version, stateMessage{}, false)
+	}
+	f.state = storedState{} // the hub has it
+}
+
+// learn takes over a read state.
+func (h *hub) learn(s storedState) { h.state, h.knows = s, true }
+
+// counted takes over what a census has found.
+func (h *hub) counted(c census) { h.total, h.first = c.total, c.first }
+
+// full reports whether the inbox is at its bound, so that it loses its oldest
+// with each that comes.
+func (h *hub) full() bool {
+	shown := visible(h.part.known().perInbox)
+	return shown > 0 && h.total > uint64(shown)
+}
+
+// reads reports whether a notification is read, as far as this process knows.
+func (h *hub) reads(at Cursor) bool {
+	return h.state.state.epoch == at.Epoch && h.state.state.has(at.Seq)
+}
+
+// stateArrived takes a read state that was written.
+func (s *shard) stateArrived(h *hub, raw *nats.Msg) {
+	seq, err := sequence(raw, headerSequence)
+	previous, err2 := sequence(raw, headerPrevious)
+	if err != nil || err2 != nil {
+		s.bus.stats.Malformed.Add(1)
+		return
+	}
+	h.newState(stored{seq: seq, data: raw.Data}, previous)
+}
+
+// newState takes a read state that follows another. It may be known already.
+func (h *hub) newState(m stored, previous uint64) {
+	if h.knows && h.state.version.Epoch == h.part.stateEpoch() && m.seq <= h.state.version.Seq {
+		return
+	}
+	chained := h.knows && h.state.version.Seq == previous // every feed has told what was before, or is about to
+	s, v := h.part.readStored(m)
+	h.learn(s)
+	for _, f := range h.feeds {
+		if f.begun {
+			f.note(s.version, v, chained)
+			f.tell()
+		}
+	}
+}
+
+// checkedState takes what a tail check has found of the read state.
+func (s *shard) checkedState(h *hub, m stored, found bool) {
+	switch {
+	case found:
+		h.newState(m, m.replaced())
+	case h.knows && h.state.version.Seq > 0:
+		s.missesState(h)
+	}
+	if h.first != 0 && h.first < h.part.known().first {
+		h.first = 0
+		for _, f := range h.feeds {
+			f.recount() // the oldest have expired
+		}
+	}
+}
+
+// missesState asks the leader for a read state that a replica does not have: it
+// lags, or the state was purged.
+func (s *shard) missesState(h *hub) {
+	version := h.state.version
+	h.part.reader.ask(func() {
+		ctx, cancel := context.WithTimeout(s.bus.life, s.bus.cfg.Timeout)
+		defer cancel()
+		m, err := s.bus.getFromLeader(ctx, h.part.stateStream, leaderGet{LastFor: h.stateSubject})
+		if err == nil && m == nil {
+			s.post(func() {
+				if h.state.version == version {
+					h.forget()
+				}
+			})
+		}
+	})
+}
+
+// forget goes on without a read state: nothing is read any more.
+func (h *hub) forget() {
+	h.learn(storedState{version: Cursor{Epoch: h.part.stateEpoch()}})
+	for _, f := range h.feeds {
+		if f.begun {
+			f.anew()
+			f.tell()
+		}
+	}
+}
+
+// stateRenewed has the hubs of a partition listen to another incarnation of the
+// stream of read states.
+func (s *shard) stateRenewed(p *partition, to Epoch) {
+	if s.stateEpochs[p.number] == to {
+		return
+	}
+	hubs := s.hubsOf(p)
+	for _, h := range hubs {
+		delete(s.states, s.liveStateOf(p, h.key))
+		h.stateSub.Unsubscribe() // as in detach
+	}
+	s.stateEpochs[p.number] = to
+	for _, h := range hubs {
+		subject := s.liveStateOf(p, h.key)
+		s.states[subject] = h
+		if sub, err := s.bus.live.ChanSubscribe(subject, s.live); err == nil { // as in move
+			h.stateSub = sub
+		}
+		h.forget()
+		s.checkSoon(h)
+	}
+}
+
+// liveStateOf is the subject of an inbox's read states as they are written.
+func (s *shard) liveStateOf(p *partition, key string) string {
+	return liveSubject("livestate", s.bus.cfg.Region, p.number, s.stateEpochs[p.number], key)
+}
+
+// purged has every feed of what was purged look at what is left. tokens name an
+// inbox, or a tenant with all of its inboxes.
+func (b *Bus) purged(tokens string) {
+	for _, s := range b.shards {
+		s.post(func() {
+			var hubs []*hub
+			for _, h := range s.hubs {
+				if h.key == tokens || strings.HasPrefix(h.key, tokens+".") {
+					hubs = append(hubs, h)
+				}
+			}
+			for _, h := range hubs {
+				h.forget()
+			}
+			s.check(hubs)
+		})
+	}
+}
