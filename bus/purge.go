@@ -1,0 +1,170 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pealhq/peal"
+)
+
+// Purged is how much a purge has erased, in messages.
+type Purged struct {
+	Notifications uint64
+	ReadStates    uint64
+	Preferences   uint64
+	Queues        uint64 // of a tenant only
+	DeadLetters   uint64 // of a tenant only
+}
+
+// kept is what a purge erases of one kind: the messages of a stream that fit a
+// filter, and where their number is added up.
+type kept struct {
+	stream, filter string
+	count          func(*Purged) *uint64
+}
+
+func notifications(p *Purged) *uint64 { return &p.Notifications }
+func readStates(p *Purged) *uint64    { return &p.ReadStates }
+func preferences(p *Purged) *uint64   { return &p.Preferences }
+func queues(p *Purged) *uint64        { return &p.Queues }
+func deadLetters(p *Purged) *uint64   { return &p.DeadLetters }
+
+// Purge erases what the region keeps of a user in a tenant: the inbox, its read
+// state and the preferences. Neither content nor a marker with the user's name
+// remains in any stream. Sequences go on, so no cursor of before will name another
+// notification; and every node of the region is told, so that it looks at once.
+//
+// Whoever writes meanwhile is not held up. What is published is kept, as of a
+// user without a past; so are notifications of events that wait to be worked
+// on. A read state that is being written may be refused, and is then worked out
+// again from the inbox that is there; but the first one of an inbox may come
+// after the purge, and remain. To leave nothing, let nobody act for the user any
+// more, then purge. A notification of an id that was erased, published within 10
+// minutes of the first time, is still a duplicate and is not stored.
+//
+// It may be repeated, and erases then what is there. The error is a
+// peal.ErrUnavailable that names the streams of which something may be left,
+// after twice Config.Timeout at the latest, or ctx's. All else is erased then.
+func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (Purged, error) {
+	part, pl := b.partition(in)
+	r := b.cfg.Region
+	return b.purge(ctx, pl.tokens[:], [][]kept{
+		inOrder(
+			kept{part.stream, pl.subject("inbox", r), notifications},
+			kept{stateStream(r, part.number), pl.subject("state", r), readStates},
+		),
+		{{bucketStream(prefBucket(r)), keySubject(prefBucket(r), pl.tokens[:]...), preferences}},
+	})
+}
+
+// PurgeTenant erases what the region keeps of a tenant, in every namespace: what
+// Purge erases of a user, the tenant's own preferences, the members of its
+// queues, and its dead letters. Events that wait to be worked on stay, as do
+// revocations, and for a day which tickets have changed. Otherwise it is as
+// Purge.
+func (b *Bus) PurgeTenant(ctx context.Context, t peal.Tenant) (Purged, error) {
+	r, tenant := b.cfg.Region, string(t)
+	groups := [][]kept{
+		{{bucketStream(prefBucket(r)), below(keySubject(prefBucket(r), tenant)), preferences}},
+		{{bucketStream(queueBucket(r)), below(keySubject(queueBucket(r), tenant)), queues}},
+		{{deadStream(r), subject("dead", string(r), tenant), deadLetters}},
+	}
+	for p := range b.partitions {
+		number := strconv.Itoa(p)
+		groups = append(groups, inOrder(
+			kept{inboxStream(r, p), below(subject("inbox", string(r), number, tenant)), notifications},
+			kept{stateStream(r, p), below(subject("state", string(r), number, tenant)), readStates},
+		))
+	}
+	return b.purge(ctx, []string{tenant}, groups)
+}
+
+// below is a filter for all subjects that begin with the tokens of one.
+func below(subject string) string { return subject + ".>" }
+
+// inOrder says that what comes later is only erased once what comes before is.
+// An inbox goes before its read state: else all that is left of it would be
+// unread, and a read state that is written in between, from notifications that
+// are about to go, would remain.
+func inOrder(k ...kept) []kept { return k }
+
+// purge erases groups of what is kept at a place, all groups at once, and
+// announces it.
+func (b *Bus) purge(ctx context.Context, place []string, groups [][]kept) (Purged, error) {
+	var (
+		work  sync.WaitGroup
+		mu    sync.Mutex // protects the rest until work is done
+		total Purged
+		left  []error
+	)
+	for _, group := range groups {
+		work.Go(func() {
+			for i, k := range group {
+				n, err := b.erase(ctx, k)
+				mu.Lock()
+				*k.count(&total) += n
+				if err != nil {
+					left = append(left, fmt.Errorf("left in %s: %w", streamsOf(group[i:]), err))
+				}
+				mu.Unlock()
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	b.announcePurge(place...)
+	return total, errors.Join(left...)
+}
+
+func streamsOf(group []kept) string {
+	names := make([]string, len(group))
+	for i, k := range group {
+		names[i] = k.stream
+	}
+	return strings.Join(names, " and ")
+}
+
+// erase has the leader of a stream remove what fits the filter, and returns how
+// many messages that were.
+func (b *Bus) erase(ctx context.Context, k kept) (uint64, error) {
+	doing := "purge stream " + k.stream
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	request, err := json.Marshal(map[string]string{"filter": k.filter})
+	if err != nil {
+		return 0, err
+	}
+	msg, err := b.write.RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+k.stream, request)
+	if err != nil {
+		return 0, unavailable(doing, err)
+	}
+	var answer struct {
+		Error  *jetstream.APIError `json:"error"`
+		Purged uint64              `json:"purged"`
+	}
+	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+		return 0, unavailable(doing, err)
+	}
+	if answer.Error != nil {
+		return 0, unavailable(doing, answer.Error)
+	}
+	return answer.Purged, nil
+}
+
+// announcePurge tells every node of the region that a place was purged: the
+// message on peal.purged.<region> names it by its tokens, "<tenant>" or
+// "<tenant>.<namespace>.<user>", as they are in every subject, so that each can
+// look at once at what it holds of these inboxes. It may get lost.
+func (b *Bus) announcePurge(tokens ...string) {
+	// Whoever misses it finds out by the next message or the next tail check.
+	_ = b.write.Publish(subject("purged", string(b.cfg.Region)), []byte(strings.Join(tokens, ".")))
+}
