@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,22 +24,17 @@ type Purged struct {
 	DeadLetters   uint64 // of a tenant only
 }
 
-// kept is what a purge erases of one kind: the messages of a stream that fit a
-// filter, and where their number is added up.
-type kept struct {
+// erasure is what a purge erases of one kind: the messages of a stream that fit a
+// filter.
+type erasure struct {
 	stream, filter string
-	count          func(*Purged) *uint64
+	count          *uint64 // to which their number is added
 }
 
-func notifications(p *Purged) *uint64 { return &p.Notifications }
-func readStates(p *Purged) *uint64    { return &p.ReadStates }
-func preferences(p *Purged) *uint64   { return &p.Preferences }
-func queues(p *Purged) *uint64        { return &p.Queues }
-func deadLetters(p *Purged) *uint64   { return &p.DeadLetters }
-
 // Purge erases what the region keeps of a user in a tenant: the inbox, its read
-// state and the preferences. Neither content nor a marker with the user's name
-// remains in any stream. Sequences go on, so no cursor of before will name another
+// state and the preferences. Neither content of these nor a marker with the user's
+// name is left behind. What others have of the user stays theirs: notifications of
+// what the user did. Sequences go on, so no cursor of before will name another
 // notification; and every node of the region is told, so that it looks at once.
 //
 // Whoever writes meanwhile is not held up. What is published is kept, as of a
@@ -52,16 +48,17 @@ func deadLetters(p *Purged) *uint64   { return &p.DeadLetters }
 // It may be repeated, and erases then what is there. The error is a
 // peal.ErrUnavailable that names the streams of which something may be left,
 // after twice Config.Timeout at the latest, or ctx's. All else is erased then.
-func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (Purged, error) {
+func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (p Purged, err error) {
 	part, pl := b.partition(in)
 	r := b.cfg.Region
-	return b.purge(ctx, pl.tokens[:], [][]kept{
-		inOrder(
-			kept{part.stream, pl.subject("inbox", r), notifications},
-			kept{stateStream(r, part.number), pl.subject("state", r), readStates},
-		),
-		{{bucketStream(prefBucket(r)), keySubject(prefBucket(r), pl.tokens[:]...), preferences}},
-	})
+	err = b.purge(ctx, pl.tokens[:],
+		[]erasure{
+			{part.stream, pl.subject("inbox", r), &p.Notifications},
+			{stateStream(r, part.number), pl.subject("state", r), &p.ReadStates},
+		},
+		[]erasure{{bucketStream(prefBucket(r)), keySubject(prefBucket(r), pl.tokens[:]...), &p.Preferences}},
+	)
+	return p, err
 }
 
 // PurgeTenant erases what the region keeps of a tenant, in every namespace: what
@@ -69,47 +66,48 @@ func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (Purged, error) {
 // queues, and its dead letters. Events that wait to be worked on stay, as do
 // revocations, and for a day which tickets have changed. Otherwise it is as
 // Purge.
-func (b *Bus) PurgeTenant(ctx context.Context, t peal.Tenant) (Purged, error) {
+func (b *Bus) PurgeTenant(ctx context.Context, t peal.Tenant) (p Purged, err error) {
 	r, tenant := b.cfg.Region, string(t)
-	groups := [][]kept{
-		{{bucketStream(prefBucket(r)), below(keySubject(prefBucket(r), tenant)), preferences}},
-		{{bucketStream(queueBucket(r)), below(keySubject(queueBucket(r), tenant)), queues}},
-		{{deadStream(r), subject("dead", string(r), tenant), deadLetters}},
+	preferences := keySubject(prefBucket(r), tenant)
+	groups := [][]erasure{
+		{
+			{bucketStream(prefBucket(r)), preferences, &p.Preferences},
+			{bucketStream(prefBucket(r)), below(preferences), &p.Preferences},
+		},
+		{{bucketStream(queueBucket(r)), below(keySubject(queueBucket(r), tenant)), &p.Queues}},
+		{{deadStream(r), subject("dead", string(r), tenant), &p.DeadLetters}},
 	}
-	for p := range b.partitions {
-		number := strconv.Itoa(p)
-		groups = append(groups, inOrder(
-			kept{inboxStream(r, p), below(subject("inbox", string(r), number, tenant)), notifications},
-			kept{stateStream(r, p), below(subject("state", string(r), number, tenant)), readStates},
-		))
+	for n := range b.partitions {
+		number := strconv.Itoa(n)
+		groups = append(groups, []erasure{
+			{inboxStream(r, n), below(subject("inbox", string(r), number, tenant)), &p.Notifications},
+			{stateStream(r, n), below(subject("state", string(r), number, tenant)), &p.ReadStates},
+		})
 	}
-	return b.purge(ctx, []string{tenant}, groups)
+	err = b.purge(ctx, []string{tenant}, groups...)
+	return p, err
 }
 
 // below is a filter for all subjects that begin with the tokens of one.
 func below(subject string) string { return subject + ".>" }
 
-// inOrder says that what comes later is only erased once what comes before is.
-// An inbox goes before its read state: else all that is left of it would be
-// unread, and a read state that is written in between, from notifications that
-// are about to go, would remain.
-func inOrder(k ...kept) []kept { return k }
-
-// purge erases groups of what is kept at a place, all groups at once, and
-// announces it.
-func (b *Bus) purge(ctx context.Context, place []string, groups [][]kept) (Purged, error) {
+// purge erases what is kept at a place, and announces it. Of a group the next is
+// only erased once the one before is, for an inbox goes before its read state:
+// else all that is left of it would be unread, and a read state that is written in
+// between, from notifications that are about to go, would remain. All groups are
+// erased at once.
+func (b *Bus) purge(ctx context.Context, place []string, groups ...[]erasure) error {
 	var (
-		work  sync.WaitGroup
-		mu    sync.Mutex // protects the rest until work is done
-		total Purged
-		left  []error
+		work sync.WaitGroup
+		mu   sync.Mutex // protects the counts and left, until work is done
+		left []error
 	)
 	for _, group := range groups {
 		work.Go(func() {
-			for i, k := range group {
-				n, err := b.erase(ctx, k)
+			for i, e := range group {
+				n, err := b.erase(ctx, e)
 				mu.Lock()
-				*k.count(&total) += n
+				*e.count += n
 				if err != nil {
 					left = append(left, fmt.Errorf("left in %s: %w", streamsOf(group[i:]), err))
 				}
@@ -122,28 +120,30 @@ func (b *Bus) purge(ctx context.Context, place []string, groups [][]kept) (Purge
 	}
 	work.Wait()
 	b.announcePurge(place...)
-	return total, errors.Join(left...)
+	return errors.Join(left...)
 }
 
-func streamsOf(group []kept) string {
-	names := make([]string, len(group))
-	for i, k := range group {
-		names[i] = k.stream
+func streamsOf(group []erasure) string {
+	var names []string
+	for _, e := range group {
+		if !slices.Contains(names, e.stream) {
+			names = append(names, e.stream)
+		}
 	}
 	return strings.Join(names, " and ")
 }
 
 // erase has the leader of a stream remove what fits the filter, and returns how
 // many messages that were.
-func (b *Bus) erase(ctx context.Context, k kept) (uint64, error) {
-	doing := "purge stream " + k.stream
+func (b *Bus) erase(ctx context.Context, e erasure) (uint64, error) {
+	doing := "purge stream " + e.stream
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	request, err := json.Marshal(map[string]string{"filter": k.filter})
+	request, err := json.Marshal(map[string]string{"filter": e.filter})
 	if err != nil {
 		return 0, err
 	}
-	msg, err := b.write.RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+k.stream, request)
+	msg, err := b.write.RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+e.stream, request)
 	if err != nil {
 		return 0, unavailable(doing, err)
 	}

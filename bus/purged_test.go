@@ -74,6 +74,7 @@ func peopled(t *testing.T) (*bus.Bus, []peal.Inbox) {
 	for _, tenant := range []peal.Tenant{acme, globex} {
 		putAt(t, b, "$KV.PEAL_QUEUE_local."+string(tenant)+".=bmV0")
 		putAt(t, b, "$KV.PEAL_QUEUE_local."+string(tenant)+".=c2Q")
+		putAt(t, b, "$KV.PEAL_PREF_local."+string(tenant))
 		putAt(t, b, "peal.dead.local."+string(tenant))
 		putAt(t, b, "peal.event.local."+string(tenant)+".=MQ")
 		putAt(t, b, "peal.ticket.local."+string(tenant)+".=MQ")
@@ -145,7 +146,7 @@ func TestPurgeErasesATenantAndNobodyElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := bus.Purged{Notifications: 48, ReadStates: 24, Preferences: 24, Queues: 2, DeadLetters: 1}
+	want := bus.Purged{Notifications: 48, ReadStates: 24, Preferences: 25, Queues: 2, DeadLetters: 1}
 	if got != want {
 		t.Errorf("erased %+v, want %+v", got, want)
 	}
