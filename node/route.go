@@ -62,6 +62,7 @@ func (n *Node) adminRoutes() []route {
 		{"GET", "/readyz", n.readiness},
 		{"GET", "/metrics", func(w http.ResponseWriter, r *request) error { metrics.ServeHTTP(w, r.Request); return nil }},
 		{"POST", "/revoke", n.revokeAnywhere},
+		{"POST", "/purge", n.purge},
 	}
 }
 

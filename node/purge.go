@@ -1,0 +1,101 @@
+package node
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/bus"
+)
+
+// erasure is the body of POST {admin}/purge: a tenant, or a user of it.
+type erasure struct {
+	Tenant *string `json:"tenant"`
+	User   subject `json:"user"`
+}
+
+// subject is a user reference that may be absent, and if it is there is one: a null
+// that stands for a user whom a caller does not know must not erase all the others.
+type subject struct {
+	recipient
+	given bool
+}
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (s *subject) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	s.given = true
+	return s.recipient.UnmarshalJSONFrom(d)
+}
+
+// erased is the answer: how much is gone.
+type erased struct {
+	Notifications uint64 `json:"notifications"`
+	ReadStates    uint64 `json:"readStates"`
+	Preferences   uint64 `json:"preferences"`
+	Queues        uint64 `json:"queues"`
+	DeadLetters   uint64 `json:"deadLetters"`
+}
+
+// purge answers POST {admin}/purge: whoever can reach the admin port erases what
+// is kept of a user or of a whole tenant. Who they are is not looked up, for
+// they are erased once their realm is gone, too; so the numbers in the answer are
+// what shows a name that is spelled wrong.
+func (n *Node) purge(w http.ResponseWriter, r *request) error {
+	if len(r.Header["Origin"]) > 0 {
+		return errBrowser
+	}
+	var body erasure
+	if err := r.body(w, &body, &n.bodies); err != nil {
+		return err
+	}
+	in, err := body.meant(n)
+	if err != nil {
+		return err
+	}
+	// It goes on without the client: half of it would have to be done again.
+	ctx := context.WithoutCancel(r.Context())
+	attrs := []any{"tenant", string(in.Tenant)}
+	var done bus.Purged
+	if !body.User.given {
+		done, err = n.bus.PurgeTenant(ctx, in.Tenant)
+	} else {
+		attrs = append(attrs, "namespace", string(in.Namespace), "user", string(in.User))
+		done, err = n.bus.Purge(ctx, in)
+	}
+	attrs = append(attrs, "notifications", done.Notifications, "read_states", done.ReadStates,
+		"preferences", done.Preferences, "queues", done.Queues, "dead_letters", done.DeadLetters)
+	if err != nil {
+		n.audit(r, "admin port, "+r.RemoteAddr, "purged in part", append(attrs, "err", err)...)
+		return err
+	}
+	n.audit(r, "admin port, "+r.RemoteAddr, "purged", attrs...)
+	return answerJSON(w, http.StatusOK, struct {
+		Purged erased `json:"purged"`
+	}{erased(done)})
+}
+
+// meant is the inbox that a body means; of a tenant it has nothing else.
+func (b erasure) meant(n *Node) (in peal.Inbox, err error) {
+	if b.Tenant == nil {
+		return in, peal.Invalid("tenant", "must be given")
+	}
+	if b.User.given {
+		if err := b.User.validate(); err != nil {
+			return in, aboutUser("user", err)
+		}
+	}
+	if in.Tenant, err = peal.ParseTenant(*b.Tenant); err != nil || !b.User.given {
+		return in, err
+	}
+	if b.User.bare {
+		if !n.verifier.Directory().Serves(in.Tenant) {
+			return in, peal.Invalid("user", "must name a namespace: no realm speaks for the tenant, so it has no default")
+		}
+		in, err = n.verifier.Directory().Inbox(in.Tenant, b.User.ID, "")
+		return in, aboutUser("user", err)
+	}
+	in.Namespace, in.User = peal.Namespace(b.User.Namespace), peal.UserID(b.User.ID)
+	return in, nil
+}
