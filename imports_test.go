@@ -68,7 +68,7 @@ var homes = []struct {
 	{"go.yaml.in/yaml", []string{"auth", "cmd/peal"}, "only the configuration and the realms file are YAML"},
 	{"github.com/prometheus", []string{"node"}, "others count in values of their own; the edge turns them into metrics"},
 	{"golang.org/x/time", []string{"node"}, "who comes too often is told so at the edge"},
-	{"golang.org/x/sys", []string{"node"}, "descriptors are parked and sockets asked at the edge only"},
+	{"golang.org/x/sys", []string{"node", "cmd/peal"}, "descriptors are parked and sockets asked at the edge only, and the binary asks its terminal"},
 	{"golang.org/x/crypto/x509roots/fallback", []string{"cmd/peal"},
 		"it changes the whole process by being imported, so only the binary may"},
 	{"github.com/google/go-cmp", []string{"bus/bustest"}, "it panics and is slow: made for tests"},

@@ -18,28 +18,13 @@ func adminCommands() []command {
 	return []command{
 		{"revoke", "[--realm REALM] [--tenant TENANT] [--user USER] [--sid S] [--jti ID] [flags]",
 			"end connections and refuse their tokens: those that fit all that is given, issued up to now", adminRevoke},
+		{"purge", "--tenant TENANT [--user USER [--namespace NAMESPACE]] [--yes] [flags]",
+			"erase what is kept of a user, or of a whole tenant: notifications, read state, preferences", adminPurge},
 	}
 }
 
 // admin answers peal admin: calls of the admin port, across tenants.
-func admin(ctx context.Context, c *call) error {
-	var names []string
-	for _, sub := range adminCommands() {
-		if len(c.args) > 0 && c.args[0] == sub.name {
-			return sub.run(ctx, c.under(sub))
-		}
-		names = append(names, "peal admin "+sub.name)
-	}
-	if slices.ContainsFunc(c.args, func(a string) bool { return a == "help" || a == "-h" || a == "-help" || a == "--help" }) {
-		fmt.Fprintf(c.stdout, "usage: peal %s %s\n\n%s\n\n", c.name, c.usage, c.summary)
-		for _, sub := range adminCommands() {
-			fmt.Fprintf(c.stdout, "  %-8s  %s\n", sub.name, sub.summary)
-		}
-		fmt.Fprint(c.stdout, "\nEach has --help.\n")
-		return nil
-	}
-	return usagef("say %s: see peal admin --help", strings.Join(names, " or "))
-}
+func admin(ctx context.Context, c *call) error { return c.choose(ctx, adminCommands()) }
 
 // adminPort is where calls across tenants are answered.
 type adminPort struct{ data, url string }
@@ -118,7 +103,7 @@ func adminRevoke(ctx context.Context, c *call) error {
 
 // read takes what was given. A flag that is given and empty is a variable that
 // is not set: to leave it out would revoke all others too.
-func (r *revocation) read(fs *flag.FlagSet, user, namespace string) error {
+func (r *revocation) read(fs *flag.FlagSet, name, namespace string) error {
 	of := []string{"realm", "tenant", "user", "sid", "jti"}
 	for _, name := range append(of, "namespace") {
 		if isGiven(fs, name) && fs.Lookup(name).Value.String() == "" {
@@ -135,21 +120,27 @@ func (r *revocation) read(fs *flag.FlagSet, user, namespace string) error {
 		}
 		r.Tenant = t
 	}
-	if namespace != "" && user == "" {
-		return usagef("--namespace is of a user: say --user USER too")
-	}
+	user, err := userReference(name, namespace)
+	r.User = user
+	return err
+}
+
+// userReference makes a user reference of flags; nil of none.
+func userReference(user, namespace string) (any, error) {
 	if user == "" {
-		return nil
+		if namespace != "" {
+			return nil, usagef("--namespace is of a user: say --user USER too")
+		}
+		return nil, nil
 	}
 	if _, err := peal.ParseUserID(user); err != nil {
-		return usagef("--%v", err)
+		return nil, usagef("--%v", err)
 	}
-	r.User = user
-	if namespace != "" {
-		if _, err := peal.ParseNamespace(namespace); err != nil {
-			return usagef("--%v", err)
-		}
-		r.User = map[string]string{"id": user, "namespace": namespace}
+	if namespace == "" {
+		return user, nil
 	}
-	return nil
+	if _, err := peal.ParseNamespace(namespace); err != nil {
+		return nil, usagef("--%v", err)
+	}
+	return map[string]string{"id": user, "namespace": namespace}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -34,6 +35,7 @@ func commands() []command {
 		{"serve", "--realms FILE (--nats URL | --data DIR) [flags]", "run a node", serve},
 		{"publish", "--to USER [--to USER]… [--type TYPE] [flags]", "publish a notification", publish},
 		{"tail", "--user USER [flags]", "follow a user's notifications", tail},
+		{"inbox", "COMMAND [flags]", "list, count and mark a user's notifications, and show or set their preferences", inbox},
 		{"token", "--user USER [flags] | explain [flags] [TOKEN]",
 			"print a token of the issuer that dev runs, or explain what a service makes of a token", token},
 		{"admin", "COMMAND [flags]", "calls of the admin port of a running service", admin},
@@ -143,6 +145,26 @@ func (c *call) under(sub command) *call {
 	s.command, s.args = sub, c.args[1:]
 	s.name = c.name + " " + sub.name
 	return &s
+}
+
+// choose runs the subcommand that the first argument names.
+func (c *call) choose(ctx context.Context, subs []command) error {
+	var names []string
+	for _, sub := range subs {
+		if len(c.args) > 0 && c.args[0] == sub.name {
+			return sub.run(ctx, c.under(sub))
+		}
+		names = append(names, "peal "+c.name+" "+sub.name)
+	}
+	if slices.ContainsFunc(c.args, func(a string) bool { return a == "help" || a == "-h" || a == "-help" || a == "--help" }) {
+		fmt.Fprintf(c.stdout, "usage: peal %s %s\n\n%s\n\n", c.name, c.usage, c.summary)
+		for _, sub := range subs {
+			fmt.Fprintf(c.stdout, "  %-8s  %s\n", sub.name, sub.summary)
+		}
+		fmt.Fprint(c.stdout, "\nEach has --help.\n")
+		return nil
+	}
+	return usagef("say %s: see peal %s --help", strings.Join(names, " or "), c.name)
 }
 
 // flags makes the flag set of the command.

@@ -102,45 +102,78 @@ const requestTimeout = 30 * time.Second
 
 // post calls the API and reads the answer into v.
 func (t *target) post(ctx context.Context, header http.Header, path string, body, v any) error {
-	if _, err := url.Parse(t.url); err != nil {
-		return usagef("--url: %v", err)
+	answer, _, err := t.send(ctx, http.MethodPost, header, path, body)
+	if err != nil {
+		return err
 	}
-	return post(ctx, t.url+node.Base+path, header, body, v)
+	return readAnswer(answer, v)
+}
+
+// send calls the API.
+func (t *target) send(ctx context.Context, method string, header http.Header, path string, body any) ([]byte, http.Header, error) {
+	if _, err := url.Parse(t.url); err != nil {
+		return nil, nil, usagef("--url: %v", err)
+	}
+	return send(ctx, method, t.url+node.Base+path, header, body)
 }
 
 // post posts JSON to a service and reads the answer into v.
 func post(ctx context.Context, address string, header http.Header, body, v any) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	b, err := json.Marshal(body)
+	answer, _, err := send(ctx, http.MethodPost, address, header, body)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(b))
-	if err != nil {
-		return err
-	}
-	req.Header = header.Clone()
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	if err != nil {
-		return fmt.Errorf("%w: is the service running there?", err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		var p sse.Problem
-		json.Unmarshal(answer, &p) // an answer without a problem has none to tell
-		return fmt.Errorf("refused: %s", strings.Join(strings.Fields(fmt.Sprint(resp.StatusCode, " ", p.Code, " ", p.Detail)), " "))
-	}
+	return readAnswer(answer, v)
+}
+
+// readAnswer reads the JSON of an answer.
+func readAnswer(answer []byte, v any) error {
 	if err := json.Unmarshal(answer, v); err != nil {
 		return fmt.Errorf("an answer that is none: %w", err)
 	}
 	return nil
+}
+
+// maxAnswer bounds an answer, in bytes: a page of 200 of the largest
+// notifications is 3.3 MB.
+const maxAnswer = 8 << 20
+
+// send calls a service, with a JSON body unless it is nil, and returns what it
+// has answered. A refusal is an error.
+func send(ctx context.Context, method, address string, header http.Header, body any) (answer []byte, answered http.Header, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, nil, err
+		}
+		content = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, content)
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Header = header.Clone()
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if errors.Is(err, context.Canceled) {
+		return nil, nil, err
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: is the service running there?", err)
+	}
+	defer resp.Body.Close()
+	if answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)); err != nil {
+		return nil, nil, err
+	}
+	if resp.StatusCode >= 300 {
+		var p sse.Problem
+		json.Unmarshal(answer, &p) // an answer without a problem has none to tell
+		return nil, nil, fmt.Errorf("refused: %s", strings.Join(strings.Fields(fmt.Sprint(resp.StatusCode, " ", p.Code, " ", p.Detail)), " "))
+	}
+	return answer, resp.Header, nil
 }
