@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// newTerminal opens a terminal of so many columns: what the user has before them,
+// and what the command has.
+func newTerminal(t *testing.T, columns int) (user, command *os.File) {
+	t.Helper()
+	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { user.Close() })
+	number, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetWinsize(int(user.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(columns)})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if command, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { command.Close() })
+	return user, command
+}
+
+// onTerminal runs the binary on a terminal, types something, and returns what was
+// to be seen, the echo too, and the exit status.
+func onTerminal(t *testing.T, columns int, typed string, args ...string) (seen string, status int) {
+	t.Helper()
+	user, command := newTerminal(t, columns)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "PEAL_TEST_AS_BINARY=1", "PEAL_TOKEN=secret", "TZ=UTC")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = command, command, command
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	command.Close() // the command's own remain
+	if _, err := user.WriteString(typed); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	b.ReadFrom(user) // ends with an error, when the command has ended
+	cmd.Wait()
+	return strings.ReplaceAll(b.String(), "\r\n", "\n"), cmd.ProcessState.ExitCode()
+}
+
+func TestInboxKnowsATerminal(t *testing.T) {
+	s := newInboxServer(t, 200, "", `{"notifications":[{"id":"n1","type":"comment","ticketNumber":"INC-1","title":"The printer is on fire","priority":"medium","createdAt":"2025-07-10T12:35:00.000Z","read":false}],"next":null}`)
+	for _, columns := range []int{0, 64} {
+		cut := map[int]string{0: "The printer is on fire", 64: "The printer is…"}[columns]
+		seen, status := onTerminal(t, columns, "", "inbox", "list", "--url", s.URL)
+		want := "TIME                 TYPE     PRIORITY  TICKET  TITLE\n2025-07-10 12:35  ●  comment  medium    INC-1   " + cut + "\n"
+		if diff := cmp.Diff(want, seen); diff != "" || status != 0 {
+			t.Errorf("%d columns: exit status %d (-want +got):\n%s", columns, status, diff)
+		}
+	}
+	seen, status := onTerminal(t, 64, "", "inbox", "list", "--url", s.URL, "--json")
+	if status != 0 || !strings.HasPrefix(seen, `{"notifications":[{"id":"n1"`) {
+		t.Errorf("--json: exit status %d, %q", status, seen)
+	}
+}
+
+func TestPurgeAsksOnATerminal(t *testing.T) {
+	tenant := string(tenantShared)
+	for _, tt := range []struct {
+		name   string
+		typed  string
+		args   []string
+		status int
+		asked  int
+		want   string
+	}{
+		{"a user", "jane\n", []string{"--user", "jane"}, 0, 1, "all that is kept of user jane in tenant " + tenant},
+		{"a tenant", tenant + "\n", nil, 0, 1, "all that is kept of tenant " + tenant},
+		{"another name", "joe\n", []string{"--user", "jane"}, 1, 0, "nothing was erased"},
+		{"yes", "yes\n", nil, 1, 0, "nothing was erased"},
+		{"the end", "\x04", nil, 1, 0, "nothing was erased"},
+		{"unasked", "", []string{"--yes"}, 0, 1, "{}"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newAdminServer(t, 200, "application/json", "{}")
+			seen, status := onTerminal(t, 80, tt.typed, append([]string{"admin", "purge", "--admin", s.URL, "--tenant", tenant}, tt.args...)...)
+			if status != tt.status || len(s.asked) != tt.asked || !strings.Contains(seen, tt.want) {
+				t.Errorf("exit status %d, asked %q, seen %q, want %d, %d and %q", status, s.asked, seen, tt.status, tt.asked, tt.want)
+			}
+		})
+	}
+}
