@@ -12,19 +12,19 @@ import (
 
 // erasure is the body of POST {admin}/purge: a tenant, or a user of it.
 type erasure struct {
-	Tenant *string `json:"tenant"`
-	User   subject `json:"user"`
+	Tenant *string   `json:"tenant"`
+	User   maybeUser `json:"user"`
 }
 
-// subject is a user reference that may be absent, and if it is there is one: a null
+// maybeUser is a user reference that may be absent, and if it is there is one: a null
 // that stands for a user whom a caller does not know must not erase all the others.
-type subject struct {
+type maybeUser struct {
 	recipient
 	given bool
 }
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
-func (s *subject) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+func (s *maybeUser) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	s.given = true
 	return s.recipient.UnmarshalJSONFrom(d)
 }
