@@ -187,6 +187,9 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		b.partitions = append(b.partitions, part)
 	}
 	b.startFeeds()
+	if err := b.hearPurges(); err != nil {
+		return fmt.Errorf("listen to purges: %w", err)
+	}
 	for _, p := range b.partitions { // only now, for they report to the feeds
 		p.start()
 	}

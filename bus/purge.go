@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
@@ -166,5 +167,13 @@ func (b *Bus) erase(ctx context.Context, e erasure) (uint64, error) {
 // look at once at what it holds of these inboxes. It may get lost.
 func (b *Bus) announcePurge(tokens ...string) {
 	// Whoever misses it finds out by the next message or the next tail check.
-	_ = b.write.Publish(subject("purged", string(b.cfg.Region)), []byte(strings.Join(tokens, ".")))
+	_ = b.write.Publish(b.purgedSubject(), []byte(strings.Join(tokens, ".")))
+}
+
+func (b *Bus) purgedSubject() string { return subject("purged", string(b.cfg.Region)) }
+
+// hearPurges has the feeds look at once at what was purged.
+func (b *Bus) hearPurges() error {
+	_, err := b.live.Subscribe(b.purgedSubject(), func(m *nats.Msg) { b.purged(string(m.Data)) })
+	return err
 }

@@ -361,3 +361,32 @@ func TestRewindTellsAgain(t *testing.T) {
 		t.Errorf("then %s comes, want n3 again", got)
 	}
 }
+
+// Whoever follows what is erased, on any node, is told that nothing is left.
+func TestPurgesAreTold(t *testing.T) {
+	server := bustest.Server(t)
+	one := bustest.Open(t, server, nil)
+	two := bustest.Open(t, server, func(c *bus.Config) { c.TailCheck = -1 })
+	jane, joe := inbox("jane"), inbox("joe")
+	publish(t, one, "n1", jane, joe)
+	publish(t, one, "n2", jane, joe)
+	sinks := []*sink{follow(t, two, jane, bus.Cursor{}), follow(t, two, joe, bus.Cursor{})}
+	markAs(t, one, jane, bus.Mark{IDs: []string{"n1"}})
+	sinks[0].told(1)
+
+	if _, err := one.Purge(t.Context(), jane); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"1 n1", "0 refetch"}, sinks[0].told(2)); diff != "" {
+		t.Errorf("after the purge of a user (-want +got):\n%s", diff)
+	}
+	if len(sinks[1].states) > 0 {
+		t.Errorf("another user is told %v", sinks[1].states)
+	}
+	if _, err := one.PurgeTenant(t.Context(), acme); err != nil {
+		t.Fatal(err)
+	}
+	if got := sinks[1].told(1)[0]; got != "0 refetch" {
+		t.Errorf("after the purge of a tenant: told %q, want 0 refetch", got)
+	}
+}
