@@ -123,8 +123,9 @@ type Bus struct {
 	ending  sync.Once       // sets failure and closes closed
 	done    sync.WaitGroup  // of every goroutine that the bus has started
 
-	watches watches       // of revocations
-	whole   chan struct{} // a token for each inbox that is being read whole
+	watches    watches       // of revocations
+	recents    *recents      // of inboxes
+	inboxReads chan struct{} // a token for each inbox that is being read
 
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
@@ -136,9 +137,10 @@ type Bus struct {
 // then ready. Close ends it.
 func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	b := &Bus{
-		cfg:    cfg.withDefaults(),
-		closed: make(chan struct{}),
-		whole:  make(chan struct{}, maxWhole),
+		cfg:        cfg.withDefaults(),
+		closed:     make(chan struct{}),
+		recents:    newRecents(maxRecents),
+		inboxReads: make(chan struct{}, maxReads),
 	}
 	b.life, b.end = context.WithCancel(context.Background())
 	b.closing = b.life.Done()

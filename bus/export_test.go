@@ -277,3 +277,9 @@ func (b *Bus) DeafenState(in peal.Inbox) {
 	b.within(in, func(_ *shard, h *hub) { h.stateSub.Unsubscribe() })
 	b.live.Flush()
 }
+
+// Forget has nothing of an inbox kept in memory.
+func (b *Bus) Forget(in peal.Inbox) {
+	_, pl := b.partition(in)
+	b.recents.drop(pl.key())
+}

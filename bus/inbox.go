@@ -5,11 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"math"
 	"slices"
-	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
 )
@@ -55,44 +52,62 @@ type Count struct {
 // List returns a page of an inbox, as its stream's leader and that of its read
 // state have it: what was stored or marked before List was called is in it.
 //
-// The whole inbox is read for it, which is bounded, and of which the newest are
-// not found by themselves. The error is a peal.ErrInvalid for a Before of
-// another incarnation, a peal.ErrUnavailable, after Config.Timeout at the latest,
-// or ctx's.
+// The error is a peal.ErrInvalid for a Before of another incarnation, a
+// peal.ErrUnavailable, after Config.Timeout at the latest, or ctx's.
 func (b *Bus) List(ctx context.Context, in peal.Inbox, q Query) (Page, error) {
-	box, err := b.look(ctx, in)
-	if err != nil {
-		return Page{}, unavailable("list inbox", err)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	for newest := q.Limit + 1; ; newest *= 4 {
+		if q.Limit <= 0 {
+			newest = math.MaxInt
+		}
+		box, err := b.look(ctx, in, func(s readState) reach {
+			if q.Unread {
+				return reach{newest: 1, from: s.oldestUnread()}
+			}
+			return reach{newest: newest}
+		})
+		if err != nil {
+			return Page{}, unavailable("list inbox", err)
+		}
+		if !q.Before.IsZero() && q.Before.Epoch != box.epoch {
+			return Page{}, peal.Invalid("before", "is not a cursor of this inbox any more: fetch the list from its beginning")
+		}
+		if page, full := q.cut(box); full || q.Unread || box.whole() {
+			return page, nil
+		}
 	}
-	if !q.Before.IsZero() && q.Before.Epoch != box.epoch {
-		return Page{}, peal.Invalid("before", "is not a cursor of this inbox any more: fetch the list from its beginning")
-	}
-	page := Page{Cursor: box.end, ReadState: box.version}
-	for _, m := range slices.Backward(box.messages) {
-		read := box.state.has(m.seq)
+}
+
+// cut makes a page of what was read of an inbox. It is full if nothing older can
+// be on it.
+func (q Query) cut(box box) (page Page, full bool) {
+	page = Page{Cursor: box.end, ReadState: box.version}
+	for _, k := range slices.Backward(box.kept) {
+		read := box.state.has(k.seq)
 		switch {
-		case !q.Before.IsZero() && m.seq >= q.Before.Seq:
+		case !q.Before.IsZero() && k.seq >= q.Before.Seq:
 			continue
-		case !q.wants(m, read):
+		case !q.wants(k, read):
 			continue
 		case q.Limit > 0 && len(page.Entries) == q.Limit:
 			page.Next = page.Entries[q.Limit-1].Cursor
-			return page, nil
+			return page, true
 		}
-		page.Entries = append(page.Entries, Entry{Cursor{Epoch: box.epoch, Seq: m.seq}, read, withRead(m.data, read)})
+		page.Entries = append(page.Entries, Entry{Cursor{Epoch: box.epoch, Seq: k.seq}, read, withRead(k.data, read)})
 	}
-	return page, nil
+	return page, false
 }
 
 // wants reports whether a notification is one of those that the query asks for.
-func (q Query) wants(m stored, read bool) bool {
+func (q Query) wants(k kept, read bool) bool {
 	if q.Unread && read {
 		return false
 	}
 	if len(q.Types) == 0 && len(q.Priorities) == 0 && q.TicketID == "" {
 		return true
 	}
-	v := glance(m.data)
+	v := k.brief
 	return (len(q.Types) == 0 || slices.Contains(q.Types, v.Type)) &&
 		(len(q.Priorities) == 0 || slices.Contains(q.Priorities, v.Priority)) &&
 		(q.TicketID == "" || v.TicketID == q.TicketID)
@@ -101,12 +116,14 @@ func (q Query) wants(m stored, read bool) bool {
 // Count counts an inbox. It is as true as List, and returns the same errors but
 // for peal.ErrInvalid.
 func (b *Bus) Count(ctx context.Context, in peal.Inbox) (Count, error) {
-	box, err := b.look(ctx, in)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	box, err := b.look(ctx, in, unreadOnes)
 	if err != nil {
 		return Count{}, unavailable("count inbox", err)
 	}
 	c := Count{
-		Total:            len(box.messages),
+		Total:            box.total,
 		UnreadByPriority: make(map[peal.Priority]int),
 		Truncated:        box.state.truncated(box.witness),
 		ReadState:        box.version,
@@ -114,10 +131,10 @@ func (b *Bus) Count(ctx context.Context, in peal.Inbox) (Count, error) {
 	for _, p := range peal.Priorities() {
 		c.UnreadByPriority[p] = 0
 	}
-	for _, m := range box.messages {
-		if !box.state.has(m.seq) {
+	for _, k := range box.kept {
+		if !box.state.has(k.seq) {
 			c.Unread++
-			if p := glance(m.data).Priority; p.Valid() {
+			if p := k.brief.Priority; p.Valid() {
 				c.UnreadByPriority[p]++
 			}
 		}
@@ -132,116 +149,45 @@ type box struct {
 	version Cursor    // of the state
 }
 
-// look reads an inbox as the leaders have it. The state comes first: so all that
-// it speaks of is in the contents.
-func (b *Bus) look(ctx context.Context, in peal.Inbox) (box, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
+// unreadOnes reaches back to the oldest notification that is unread.
+func unreadOnes(s readState) reach { return reach{newest: 1, from: s.oldestUnread()} }
+
+// look reads an inbox as the leaders have it, as far back as is asked for by its
+// read state. The state comes first: so all that it speaks of is in the contents.
+func (b *Bus) look(ctx context.Context, in peal.Inbox, far func(readState) reach) (box, error) {
 	part, pl := b.partition(in)
-	leave, err := b.enterWhole(ctx)
+	leave, err := b.enterRead(ctx)
 	if err != nil {
 		return box{}, err
 	}
 	defer leave()
-	s, err := part.stateFromLeader(ctx, pl)
-	if err != nil {
-		return box{}, err
+	for {
+		known := part.known().epoch
+		s, err := part.stateFromLeader(ctx, pl)
+		if err != nil {
+			return box{}, err
+		}
+		c, err := part.contents(ctx, pl, far(s.state.in(known)))
+		if err != nil {
+			return box{}, err
+		}
+		if c.epoch == known { // else the stream is another one, of which nothing is read
+			return box{c, s.state.in(known), s.version}, nil
+		}
 	}
-	c, err := part.contents(ctx, pl.subject("inbox", b.cfg.Region))
-	if err != nil {
-		return box{}, err
-	}
-	return box{c, s.state.in(c.epoch), s.version}, nil
 }
 
-// maxWhole is how many inboxes are read whole at once. One holds 8 MB at most,
-// and 200 kB as a rule.
-const maxWhole = 16
+// maxReads is how many inboxes are read at once. One holds 8 MB at most, and 200
+// kB as a rule.
+const maxReads = 32
 
-// enterWhole waits for a turn to read an inbox whole. leave ends it.
-func (b *Bus) enterWhole(ctx context.Context) (leave func(), err error) {
+// enterRead waits for a turn to read an inbox. leave ends it.
+func (b *Bus) enterRead(ctx context.Context) (leave func(), err error) {
 	select {
-	case b.whole <- struct{}{}:
-		return func() { <-b.whole }, nil
+	case b.inboxReads <- struct{}{}:
+		return func() { <-b.inboxReads }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	}
-}
-
-// contents is what an inbox holds.
-type contents struct {
-	epoch    Epoch
-	messages []stored // ascending; only those that are shown
-	witness  uint64   // sequence of the last that dropped out of the bound; 0: none has
-	end      Cursor   // what is stored later comes after it
-}
-
-// A batch of an inbox that is read whole.
-const (
-	wholeBatch = 1000
-	wholeBytes = 1 << 20
-)
-
-// contents reads an inbox, with everything that was stored before. Any replica
-// answers, and may lag: it is asked again until it has what the leader says is
-// the last.
-func (p *partition) contents(ctx context.Context, subject string) (contents, error) {
-	for try := 0; ; try++ {
-		c, whole, err := p.contentsOnce(ctx, subject)
-		if err != nil || whole {
-			return c, err
-		}
-		select {
-		case <-time.After(min(firstPause<<min(try, 6), 250*time.Millisecond)):
-		case <-ctx.Done():
-			return contents{}, unavailable("read stream "+p.stream, fmt.Errorf("a replica lags: %w", ctx.Err()))
-		}
-	}
-}
-
-// contentsOnce reads an inbox. It is not whole if the replica that answered lags,
-// or the stream became another one meanwhile.
-func (p *partition) contentsOnce(ctx context.Context, subject string) (c contents, whole bool, err error) {
-	before, err := p.ask(ctx)
-	if err != nil {
-		return c, false, err
-	}
-	tail, err := p.getFromLeader(ctx, leaderGet{LastFor: subject})
-	if err != nil {
-		return c, false, err
-	}
-	all, err := p.readAll(ctx, subject)
-	if err != nil {
-		return c, false, err
-	}
-	f, err := p.ask(ctx) // after the read, which does not say of which incarnation it is
-	if err != nil {
-		return c, false, err
-	}
-	c = contents{epoch: f.epoch, messages: all, end: before.end()}
-	if n := len(all); n > 0 {
-		c.end = Cursor{Epoch: f.epoch, Seq: all[n-1].seq}
-	}
-	if shown := visible(f.perInbox); shown > 0 && int64(len(all)) > shown {
-		cut := len(all) - int(shown)
-		c.witness, c.messages = all[cut-1].seq, all[cut:]
-	}
-	behind := tail != nil && (len(all) == 0 || all[len(all)-1].seq < tail.seq)
-	return c, !behind && before.epoch == f.epoch, nil
-}
-
-// readAll reads what a replica has of an inbox.
-func (p *partition) readAll(ctx context.Context, subject string) (all []stored, err error) {
-	p.bus.stats.Reads.Add(1)
-	for next := uint64(1); ; next = all[len(all)-1].seq + 1 {
-		a, err := p.direct(ctx, directGet{Seq: next, NextFor: subject, Batch: wholeBatch, MaxBytes: wholeBytes})
-		if err != nil {
-			return nil, unavailable("read stream "+p.stream, err)
-		}
-		all = append(all, a.messages...)
-		if a.pending == 0 || len(a.messages) == 0 {
-			return all, nil
-		}
 	}
 }
 
@@ -318,6 +264,3 @@ func messageIDs(in peal.Inbox, ids []string) map[string]bool {
 	}
 	return all
 }
-
-// isOneOf reports whether a stored notification has one of some Nats-Msg-Ids.
-func (m stored) isOneOf(ids map[string]bool) bool { return ids[m.header.Get(jetstream.MsgIDHeader)] }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -382,6 +383,102 @@ func TestForeignReadState(t *testing.T) {
 		_, err := b.Mark(t.Context(), jane, bus.Mark{All: true})
 		if refused := errors.Is(err, peal.ErrUnavailable); refused != tt.refused || err != nil && !refused {
 			t.Errorf("%s: marking in %s: got %v, want an error: %v", tt.name, stream, err, tt.refused)
+		}
+	}
+}
+
+// What was read once is kept, and is never believed: whatever happens to the inbox
+// shows in the next list, whichever node was asked before.
+func TestListIsNeverOld(t *testing.T) {
+	server := bustest.Server(t)
+	b, other := bustest.Open(t, server, nil), bustest.Open(t, server, nil)
+	jane := inbox("jane")
+	for i := range 5 {
+		publish(t, b, fmt.Sprint("n", i+1), jane)
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+		want string
+	}{
+		{"first", func() {}, "n5* n4* n3* n2* n1*"},
+		{"another comes by another node", func() { publish(t, other, "n6", jane) }, "n6* n5* n4* n3* n2* n1*"},
+		{"one is marked on another node", func() { markAs(t, other, jane, bus.Mark{IDs: []string{"n2"}}) }, "n6* n5* n4* n3* n2 n1*"},
+		{"one is removed from between", func() { remove(t, b, jane, cursorOf(t, b, jane, "n4").Seq) }, "n6* n5* n3* n2 n1*"},
+		{"the newest is removed", func() { remove(t, b, jane, cursorOf(t, b, jane, "n6").Seq) }, "n5* n3* n2 n1*"},
+		{"the inbox is purged", func() { purge(t, b, jane, true) }, ""},
+		{"and used again", func() { publish(t, other, "n7", jane) }, "n7*"},
+		{"one is marked", func() { markAs(t, b, jane, bus.Mark{All: true}) }, "n7"},
+		{"the stream is made anew", func() {
+			stream, _ := b.StreamOf(jane)
+			if err := b.JetStream().DeleteStream(t.Context(), stream); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Ensure(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			publish(t, other, "n8", jane)
+		}, "n8*"},
+	} {
+		step.do()
+		for i, node := range []*bus.Bus{b, other} {
+			if got := list(t, node, jane); got != step.want {
+				t.Errorf("%s: node %d lists %q, want %q", step.name, i, got, step.want)
+			}
+		}
+	}
+}
+
+// However far back a list reaches, and however unevenly an inbox is spread over
+// its stream, it is the same list.
+func TestListReachesBack(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.PerInbox = 60 })
+	jane := inbox("jane")
+	r := rand.New(rand.NewPCG(5, 6))
+	var crowd []peal.Inbox
+	for i := range 200 {
+		crowd = append(crowd, inbox(fmt.Sprint("other", i)))
+	}
+	const n = 70
+	for i := range n {
+		publish(t, b, fmt.Sprint("n", i), jane)
+		if r.IntN(6) == 0 {
+			publish(t, b, fmt.Sprint("o", i), crowd[:r.IntN(len(crowd))]...)
+		}
+	}
+	var want []string
+	for i := n - 1; i >= n-60; i-- {
+		want = append(want, fmt.Sprint("n", i))
+	}
+	for range 200 {
+		if r.IntN(2) == 0 {
+			b.Forget(jane)
+		}
+		limit := 1 + r.IntN(70)
+		q := bus.Query{Limit: limit}
+		skip := 0
+		if r.IntN(2) == 0 {
+			skip = 1 + r.IntN(len(want)-1)
+			q.Before = cursorOf(t, b, jane, want[skip-1])
+			b.Forget(jane)
+		}
+		page, err := b.List(t.Context(), jane, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range page.Entries {
+			var v peal.Notification
+			if err := json.Unmarshal(e.Data, &v); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, v.ID)
+		}
+		if diff := cmp.Diff(want[skip:min(skip+limit, len(want))], got); diff != "" {
+			t.Fatalf("%d before entry %d (-want +got):\n%s", limit, skip, diff)
+		}
+		if more := skip+limit < len(want); more == page.Next.IsZero() {
+			t.Fatalf("%d before entry %d: next is %v, want one: %v", limit, skip, page.Next, more)
 		}
 	}
 }

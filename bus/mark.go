@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -42,7 +43,7 @@ func (b *Bus) Mark(ctx context.Context, in peal.Inbox, m Mark) (Marked, error) {
 	defer cancel()
 	part, pl := b.partition(in)
 	picks := m.picker(in)
-	leave, err := b.enterWhole(ctx)
+	leave, err := b.enterRead(ctx)
 	if err != nil {
 		return Marked{}, unavailable(doing, err)
 	}
@@ -52,7 +53,7 @@ func (b *Bus) Mark(ctx context.Context, in peal.Inbox, m Mark) (Marked, error) {
 		if err == nil {
 			return result, nil
 		}
-		if !isConflict(err) {
+		if !isConflict(err) && !errors.Is(err, errRenewed) {
 			return Marked{}, unavailable(doing, err)
 		}
 		// Another was faster: what it wrote is what this one is applied to.
@@ -70,19 +71,31 @@ func (b *Bus) Mark(ctx context.Context, in peal.Inbox, m Mark) (Marked, error) {
 const conflictPause = 4 * time.Millisecond
 
 // picker returns which stored notifications are meant.
-func (m Mark) picker(in peal.Inbox) func(Epoch, stored) bool {
+func (m Mark) picker(in peal.Inbox) func(Epoch, kept) bool {
 	switch {
 	case m.All:
-		return func(Epoch, stored) bool { return true }
+		return func(Epoch, kept) bool { return true }
 	case !m.UpTo.IsZero():
-		return func(e Epoch, s stored) bool { return e == m.UpTo.Epoch && s.seq <= m.UpTo.Seq }
+		return func(e Epoch, k kept) bool { return e == m.UpTo.Epoch && k.seq <= m.UpTo.Seq }
 	}
 	ids := messageIDs(in, m.IDs)
-	return func(_ Epoch, s stored) bool { return s.isOneOf(ids) }
+	return func(_ Epoch, k kept) bool { return ids[k.msgID] }
 }
 
+// reach says how far back a Mark needs an inbox. What is older than the oldest
+// unread one is read already.
+func (m Mark) reach(s readState) reach {
+	if m.Unread {
+		return everything
+	}
+	return unreadOnes(s)
+}
+
+// errRenewed: the stream became another one meanwhile.
+var errRenewed = errors.New("the stream of the inbox was made anew")
+
 // mark applies a Mark to what is stored at this moment.
-func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch, stored) bool) (Marked, error) {
+func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch, kept) bool) (Marked, error) {
 	if err := p.bus.writable(); err != nil {
 		return Marked{}, err
 	}
@@ -93,11 +106,14 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 	if before.newer {
 		return Marked{}, errNewerState
 	}
-	c, err := p.contents(ctx, pl.subject("inbox", p.bus.cfg.Region))
+	state := before.state.in(p.known().epoch)
+	c, err := p.contents(ctx, pl, m.reach(state))
 	if err != nil {
 		return Marked{}, err
 	}
-	state := before.state.in(c.epoch)
+	if c.epoch != state.epoch {
+		return Marked{}, errRenewed
+	}
 	after, changed, unread := state.apply(c, m, picks)
 	if len(changed) == 0 && after.dropped == state.truncated(c.witness) {
 		return Marked{Unread: unread}, nil
@@ -117,16 +133,16 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 // apply returns the state after a Mark, what it has changed, and how many of the
 // contents are unread then. Of more changes than are told one by one the ids are
 // left out.
-func (s readState) apply(c contents, m Mark, picks func(Epoch, stored) bool) (after readState, changed []ReadChange, unread int) {
-	seqs := make([]uint64, len(c.messages))
-	isRead := make([]bool, len(c.messages))
-	for i, msg := range c.messages {
-		seqs[i], isRead[i] = msg.seq, s.has(msg.seq)
-		if isRead[i] == m.Unread && picks(c.epoch, msg) {
+func (s readState) apply(c contents, m Mark, picks func(Epoch, kept) bool) (after readState, changed []ReadChange, unread int) {
+	seqs := make([]uint64, len(c.kept))
+	isRead := make([]bool, len(c.kept))
+	for i, k := range c.kept {
+		seqs[i], isRead[i] = k.seq, s.has(k.seq)
+		if isRead[i] == m.Unread && picks(c.epoch, k) {
 			isRead[i] = !m.Unread
 			change := ReadChange{Read: isRead[i]}
 			if len(changed) < maxChanges {
-				change.ID = glance(msg.data).ID
+				change.ID = k.brief.ID
 			}
 			changed = append(changed, change)
 		}
@@ -134,7 +150,7 @@ func (s readState) apply(c contents, m Mark, picks func(Epoch, stored) bool) (af
 			unread++
 		}
 	}
-	after = compact(c.epoch, c.witness, seqs, isRead)
+	after = compact(c.epoch, c.below(), seqs, isRead)
 	after.dropped = s.truncated(c.witness) && unread > 0 && !m.covers(c)
 	return after, changed, unread
 }

@@ -39,6 +39,14 @@ func (s readState) has(seq uint64) bool {
 	return !found
 }
 
+// oldestUnread is a sequence below which everything is read.
+func (s readState) oldestUnread() uint64 {
+	if len(s.unread) > 0 {
+		return s.unread[0]
+	}
+	return s.floor + 1
+}
+
 // in returns the state as it is in an incarnation of the inbox stream.
 func (s readState) in(e Epoch) readState {
 	if s.epoch != e {
@@ -55,11 +63,10 @@ func (s readState) truncated(witness uint64) bool {
 }
 
 // compact returns the shortest state of an inbox: seqs are the sequences of its
-// notifications, ascending, isRead says which of them are read, and what is
-// older than the first is of no account. The floor is that of a notification
-// that is there, so nothing that is stored later can be under it; or witness,
-// or 0.
-func compact(e Epoch, witness uint64, seqs []uint64, isRead []bool) readState {
+// notifications, ascending, isRead says which of them are read, and what is at or
+// below another sequence is read or of no account. The floor is that, or a
+// notification's, so nothing that is stored later can be under it.
+func compact(e Epoch, below uint64, seqs []uint64, isRead []bool) readState {
 	exceptions := 0 // with the floor below all of them
 	for _, r := range isRead {
 		if r {
@@ -77,7 +84,7 @@ func compact(e Epoch, witness uint64, seqs []uint64, isRead []bool) readState {
 			best, least = i+1, exceptions
 		}
 	}
-	s := readState{epoch: e, floor: witness}
+	s := readState{epoch: e, floor: below}
 	if best > 0 {
 		s.floor = seqs[best-1]
 	}

@@ -312,6 +312,7 @@ func (s *shard) liveStateOf(p *partition, key string) string {
 // purged has every feed of what was purged look at what is left. tokens name an
 // inbox, or a tenant with all of its inboxes.
 func (b *Bus) purged(tokens string) {
+	b.recents.drop(tokens)
 	for _, s := range b.shards {
 		s.post(func() {
 			var hubs []*hub
