@@ -291,6 +291,15 @@ func (f *Feed) take(r replay) {
 		f.dropAside()
 		f.tries = 0
 		f.tell()
+		f.settle()
+	}
+}
+
+// settle tells who waits for it that the feed is live.
+func (f *Feed) settle() {
+	if there := f.settled; there != nil && !f.closed.Load() {
+		f.settled = nil
+		there()
 	}
 }
 

@@ -62,7 +62,8 @@ type Feed struct {
 	resume atomic.Bool // Resume was called at least once
 
 	// Owned by the shard's loop.
-	hub *hub // nil before it is attached
+	hub     *hub   // nil before it is attached
+	settled func() // not nil: to be called once the feed is live
 	progress
 	news
 }
@@ -165,6 +166,20 @@ func (f *Feed) Resume() {
 		return
 	}
 	f.shard.post(f.resumed)
+}
+
+// Settled has there called, once, when the sink has taken everything that is
+// known to be stored, and what comes next is live: at once where it is so
+// already. It is called by the goroutine that calls the sink, and must not block.
+// One that is still to come is replaced, and none comes of a feed that is closed.
+// Settled does not block.
+func (f *Feed) Settled(there func()) {
+	f.shard.post(func() {
+		f.settled = there
+		if f.phase == live {
+			f.settle()
+		}
+	})
 }
 
 // Rewind has the feed go back: the sink has dropped what it took after a place,
