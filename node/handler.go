@@ -65,6 +65,7 @@ type handler struct {
 type waiting struct {
 	frame []byte     // shared, not to be changed
 	at    bus.Cursor // where its reader is after it; zero if it does not tell
+	owed  bool       // the feed's: if it is dropped, it has to be offered again
 }
 
 // tells reports whether the frame moves its reader on.
@@ -89,7 +90,7 @@ func (h *handler) offer(frame []byte, at bus.Cursor) bool {
 		h.refused = true
 		return false
 	}
-	h.putLocked(frame, at)
+	h.putLocked(waiting{frame, at, true})
 	return true
 }
 
@@ -99,13 +100,13 @@ func (h *handler) offerIdle(frame []byte) bool {
 	if h.why != "" || h.size > 0 || !h.began.IsZero() {
 		return false
 	}
-	h.putLocked(frame, bus.Cursor{})
+	h.putLocked(waiting{frame: frame})
 	return true
 }
 
-func (h *handler) putLocked(frame []byte, at bus.Cursor) {
-	h.pending = append(h.pending, waiting{frame, at})
-	h.size += len(frame)
+func (h *handler) putLocked(w waiting) {
+	h.pending = append(h.pending, w)
+	h.size += len(w.frame)
 	h.changed.Signal()
 }
 
@@ -305,13 +306,15 @@ func (h *handler) look() {
 }
 
 // dropLocked drops what waits and sends the feed back to where the peer will be
-// after the write under way. Before a place is known a gap waits, which the feed
-// has declared and would not find again: it stays.
+// after the write under way; that has it tell the read state again too. Before a
+// place is known a gap waits, which the feed has declared and would not find
+// again: it stays, and where not even that has been offered, so does everything.
 func (h *handler) dropLocked() {
 	keep, to := 0, h.place
 	if h.place.IsZero() {
-		if keep = 1 + slices.IndexFunc(h.pending, waiting.tells); keep > 0 {
-			to = h.pending[keep-1].at
+		keep = len(h.pending)
+		if gap := slices.IndexFunc(h.pending, waiting.tells); gap >= 0 {
+			keep, to = gap+1, h.pending[gap].at
 		}
 	}
 	kept, dropped := h.pending[:keep], h.pending[keep:]
@@ -319,7 +322,7 @@ func (h *handler) dropLocked() {
 		h.size -= len(w.frame)
 	}
 	h.pending = append([]waiting(nil), kept...) // lets go of the rest
-	if slices.ContainsFunc(dropped, waiting.tells) {
+	if slices.ContainsFunc(dropped, func(w waiting) bool { return w.owed }) {
 		h.refused, h.returning = true, true
 		h.feed.Rewind(to, h.returned)
 	}

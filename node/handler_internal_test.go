@@ -251,6 +251,36 @@ func TestStallSendsBackWhatWaits(t *testing.T) {
 	m.want(t, []string{"connected", "n1", "n2", "n3"})
 }
 
+// The read state that waits behind a write that stalls is told once more: no
+// cursor brings it back.
+func TestStallSendsBackTheReadState(t *testing.T) {
+	n := New(Config{}, nil, bustest.New(t, nil))
+	h, m, release := stuck(t, n)
+	if _, err := n.bus.Mark(t.Context(), janes, bus.Mark{All: true}); err != nil {
+		t.Fatal(err)
+	}
+	h.until(t, "the read state waits", func() bool { return len(h.pending) == 1 })
+	h.stall()
+	if waits := h.stalledWith(t); waits != 0 {
+		t.Errorf("%d frames wait for a peer that takes nothing", waits)
+	}
+	release()
+	m.want(t, []string{"connected", "n1", "state"})
+}
+
+// A feed can be sent back to a place only. Before there is one nothing is
+// dropped that it would have to offer again.
+func TestStallKeepsTheReadStateWithoutAPlace(t *testing.T) {
+	h := newHandler(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), time.Minute)
+	h.offer(stateFrame(bus.ReadState{}), bus.Cursor{})
+	h.mu.Lock()
+	h.dropLocked()
+	h.mu.Unlock()
+	if len(h.pending) != 1 || h.size != len(h.pending[0].frame) || h.refused || h.returning {
+		t.Errorf("%d frames wait, refused=%v, returning=%v: want the one, and no more", len(h.pending), h.refused, h.returning)
+	}
+}
+
 // What the feed still offers on its way back, when the write has returned by
 // then, is not taken before what was dropped.
 func TestNothingOvertakesWhatWasSentBack(t *testing.T) {
