@@ -16,6 +16,8 @@
 //   - A revocation says whose tokens, issued before a moment, are not good any
 //     more.
 //   - A stream is a JetStream stream. An open SSE response is a connection.
+//   - A poll asks for what came after a cursor, and may wait for it. While it
+//     waits it counts as a connection.
 //   - A feed is an inbox as one reader sees it: what is stored after a cursor,
 //     then what arrives, without a hole or a repeat.
 //   - A cursor is a place in a feed: everything up to it has been delivered or

@@ -63,6 +63,10 @@ type Inbox struct {
 	User      UserID
 }
 
+// CheckID checks an id of anything: 1 to MaxID bytes of valid UTF-8 without
+// control characters. The error names the field.
+func CheckID(field, s string) error { return checkID(field, s) }
+
 // checkID holds the rule that all ids share.
 func checkID(field, s string) error {
 	switch {

@@ -65,6 +65,9 @@ func TestRequestsAreBounded(t *testing.T) {
 	connect := func(lines ...string) string {
 		return s.head(s.jane(), "GET "+connectPath+" HTTP/1.1", lines...) + "\r\n"
 	}
+	mark := func(lines ...string) string {
+		return s.head(s.jane(), "PUT "+readPath+" HTTP/1.1", append([]string{"Content-Type: application/json"}, lines...)...) + "\r\n"
+	}
 	body := publication("bounded", `"jane"`)
 	chunk := fmt.Sprintf("%x\r\n%s\r\n", len(body), body)
 	get := func(lines string) string { return "GET /livez HTTP/1.1\r\nHost: x\r\n" + lines + "\r\n" }
@@ -104,6 +107,10 @@ func TestRequestsAreBounded(t *testing.T) {
 		{"expected to be welcome, and compressed", post("Content-Length: 10", "Content-Encoding: gzip", "Expect: 100-continue"), []int{415}},
 		{"something else expected", post("Content-Length: 10", "Expect: a miracle"), []int{417}},
 
+		{"a mark that is too long", mark("Content-Length: 1048577"), []int{413}},
+		{"a mark in chunks", mark("Transfer-Encoding: chunked") + "c\r\n{\"all\":true}\r\n0\r\n\r\n", []int{200, 200}},
+		{"a list with a body that does not come", s.head(s.jane(), "GET "+listPath+" HTTP/1.1", "Content-Length: 10") + "\r\n", []int{400}},
+		{"a list with chunks", s.head(s.jane(), "GET "+listPath+" HTTP/1.1", "Transfer-Encoding: chunked") + "\r\n0\r\n\r\n", []int{400}},
 		{"a connect with a body that does not come", connect("Content-Length: 10"), []int{400}},
 		{"a connect with chunks", connect("Transfer-Encoding: chunked") + "0\r\n\r\n", []int{400}},
 	} {

@@ -126,6 +126,10 @@ func TestNoTraceHasASecret(t *testing.T) {
 		s.request(ctx, "POST", node.Base+"/ticket/sse/session", jane, ""),
 		s.request(ctx, "POST", revokePath, s.administrator(acme), `{"user":"jane"}`),
 		s.request(ctx, "GET", connectPath, jane, ""), // revoked
+		s.request(ctx, "GET", listPath, s.user("acme", acme, "joe"), "", query("before="+canary)),
+		s.request(ctx, "GET", listPath, s.user("acme", acme, "joe"), "", query("ticketId="+canary)),
+		s.request(ctx, "PUT", readPath, s.user("acme", acme, "joe"), `{"ids":["`+canary+`"]}`),
+		s.request(ctx, "PUT", readPath, s.user("acme", acme, "joe"), `{"upTo":"`+canary+`"}`),
 	} {
 		s.do(r)
 	}

@@ -30,13 +30,15 @@ var farewell = map[reason]struct{ code, message string }{
 	realmChanged: {"DRAINING", "The rules of your realm have changed: connect again"},
 }
 
-// transport holds an open response and writes to it. There is one kind, the
-// request's own goroutine; whatever else can hold a socket fits behind it.
+// transport holds an open response and writes to it. There is one kind for an
+// event stream, the request's own goroutine; whatever else can hold a socket fits
+// behind it. A poll that waits is the other.
 type transport interface {
 	// offer takes a frame of the feed to be written, all or none, and never
 	// blocks. at is where the reader is after it; zero if it does not tell. After
 	// it has answered false the transport calls Feed.Resume when there is room.
-	// What it has taken and not begun to write it may drop, with Feed.Rewind.
+	// What it has taken and not begun to write it may drop, with Feed.Rewind,
+	// after which it is offered again.
 	offer(frame []byte, at bus.Cursor) bool
 
 	// offerIdle takes a frame that means something only now, and only if nothing
@@ -48,11 +50,13 @@ type transport interface {
 	end(why reason, last []byte)
 }
 
-// conn is an open SSE response. It is the sink of a feed.
+// conn is an open response: of SSE, then it is the sink of a feed, or of a poll
+// that waits.
 type conn struct {
 	node      *Node
 	caller    auth.Caller
 	transport transport
+	polls     bool
 	spoke     spoke
 	ended     atomic.Bool
 	opened    time.Time
@@ -108,8 +112,7 @@ func (n *Node) open(c *conn) error {
 		return errDraining
 	}
 	n.conns[c] = struct{}{}
-	n.metrics.open.Inc()
-	n.metrics.opened.Inc()
+	n.metrics.opens(c)
 
 	c.opened = time.Now()
 	c.spoke.conn = c
@@ -141,7 +144,5 @@ func (n *Node) leave(c *conn, why reason) {
 	case n.left <- struct{}{}:
 	default:
 	}
-	n.metrics.open.Dec()
-	n.metrics.ended.WithLabelValues(string(why)).Inc()
-	n.metrics.age.Observe(time.Since(c.opened).Seconds())
+	n.metrics.leaves(c, why)
 }

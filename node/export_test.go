@@ -2,11 +2,14 @@ package node
 
 import "net/http"
 
-// Waiting returns how many bytes wait to be written to the open connections,
+// Waiting returns how many bytes wait to be written to the open event streams,
 // and how many of those have a peer that takes nothing.
 func (n *Node) Waiting() (size, stalled int) {
 	for _, c := range n.connections() {
-		h := c.transport.(*handler)
+		h, ok := c.transport.(*handler)
+		if !ok {
+			continue // a poll
+		}
 		h.mu.Lock()
 		size += h.size
 		if h.stalled {

@@ -1,12 +1,14 @@
 package node
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +22,55 @@ import (
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 )
+
+// Whatever is stored, a list is JSON, and what is listed is what was stored with
+// its cursor at the end.
+func FuzzListed(f *testing.F) {
+	for _, s := range []string{
+		"", "{}", "{ }", " {\"id\":\"n\"}\n", `{"id":"n"`, `}`, `{"cursor":"x"}`, `{"a":{"cursor":1}}`, `[{}]`, `{"a":1}}`, `{"a":1,}`, "{\"a\":\"\xff\"}", `{"a":1}{"b":2}`, `{"a":1}//}`,
+	} {
+		f.Add([]byte(s))
+	}
+	const before = `{"notifications":[`
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, ok := appendListed([]byte(before), listed{bus.Cursor{Epoch: "aaaaaaaa", Seq: 1}, data})
+		if !ok {
+			return
+		}
+		entry := string(got[len(before):])
+		var v map[string]any
+		if err := json.Unmarshal([]byte(entry), &v); err != nil || v["cursor"] != "aaaaaaaa-1" {
+			t.Fatalf("%q is listed as %s (%v)", data, entry, err)
+		}
+		rest, atTheEnd := strings.CutSuffix(entry, `"cursor":"aaaaaaaa-1"}`)
+		if stored := strings.TrimSuffix(rest, ",") + "}"; !atTheEnd || stored != strings.TrimSpace(string(data)) {
+			t.Fatalf("%q is listed as %s", data, entry)
+		}
+	})
+}
+
+// No query of a list and no body of a mark is our fault, and what is accepted is
+// within the bounds.
+func FuzzListing(f *testing.F) {
+	for _, q := range []string{"", "limit=5&before=aaaaaaaa-1&unread=true&type=merge&priority=low&ticketId=x", "after=aaaaaaaa-1&wait=60", "limit=%30", "type=%00", ";", "after=aaaaaaaa-1&limit=200"} {
+		f.Add(q)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		q, err := (&request{Request: &http.Request{URL: &url.URL{RawQuery: raw}}}).listing()
+		if err != nil {
+			if got := problemOf(err); got.status != 400 || !utf8.ValidString(err.Error()) || len(err.Error()) > 1000 {
+				t.Fatalf("got %d for %v", got.status, err)
+			}
+			return
+		}
+		if q.Limit < 1 || q.Limit > maxPage || q.wait < 0 || q.wait > time.Minute || q.wait > 0 && !q.polls() || len(q.TicketID) > peal.MaxID {
+			t.Fatalf("%q is taken for %+v", raw, q)
+		}
+		if bare := (bus.Query{Limit: q.Limit}); q.polls() && !reflect.DeepEqual(q.Query, bare) {
+			t.Fatalf("%q polls and asks for %+v", raw, q.Query)
+		}
+	})
+}
 
 // No body is our fault, whatever it is, and what is accepted is stored as it
 // would be accepted again.

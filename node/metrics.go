@@ -3,6 +3,7 @@ package node
 import (
 	"net/http"
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -22,6 +23,34 @@ type metrics struct {
 	unsendable prometheus.Counter
 	refused    *prometheus.CounterVec
 	publish    prometheus.Histogram
+	inbox      *prometheus.HistogramVec
+	waiting    prometheus.Gauge
+}
+
+// opens counts a connection, or a poll that begins to wait.
+func (m *metrics) opens(c *conn) {
+	if c.polls {
+		m.waiting.Inc()
+		return
+	}
+	m.open.Inc()
+	m.opened.Inc()
+}
+
+// leaves counts the end of what opens has counted.
+func (m *metrics) leaves(c *conn, why reason) {
+	if c.polls {
+		m.waiting.Dec()
+		return
+	}
+	m.open.Dec()
+	m.ended.WithLabelValues(string(why)).Inc()
+	m.age.Observe(time.Since(c.opened).Seconds())
+}
+
+// took observes how long a call of the inbox took that began then.
+func (m *metrics) took(call string, began time.Time) {
+	m.inbox.WithLabelValues(call).Observe(time.Since(began).Seconds())
 }
 
 // page serves the metrics, in whatever state the node is.
@@ -31,6 +60,7 @@ func (m *metrics) page() http.Handler {
 
 func newMetrics(n *Node) *metrics {
 	r := prometheus.NewRegistry()
+	durations := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 	m := &metrics{
 		registry:   r,
 		open:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_connections", Help: "Open connections."}),
@@ -40,10 +70,12 @@ func newMetrics(n *Node) *metrics {
 		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_heartbeats_total", Help: "Heartbeats handed to connections."}),
 		delivered:  prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_notifications_delivered_total", Help: "Notifications handed to connections, replayed ones too."}),
 		unsendable: prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_notifications_unsendable_total", Help: "Stored messages that are not one line of JSON and were skipped: somebody else writes to our streams."}),
-		refused:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_requests_refused_total", Help: "Requests that were refused, by the code of the problem, and by the reason: of a token, or who connected too often."}, []string{"code", "reason"}),
-		publish:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_publish_duration_seconds", Help: "How long it took to store a notification for all its recipients, in seconds.", Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}}),
+		refused:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_requests_refused_total", Help: "Requests that were refused, by the code of the problem, and by the reason: of a token, or what was done too often, and by whom."}, []string{"code", "reason"}),
+		publish:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_publish_duration_seconds", Help: "How long it took to store a notification for all its recipients, in seconds.", Buckets: durations}),
+		inbox:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_inbox_request_duration_seconds", Help: "How long it took to list, to count and to mark what is read, in seconds.", Buckets: durations}, []string{"call"}),
+		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_polls_waiting", Help: "Long polls that wait for a notification. They are not among the connections."}),
 	}
-	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.unsendable, m.refused, m.publish)
+	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.unsendable, m.refused, m.publish, m.inbox, m.waiting)
 
 	s := n.bus.Stats()
 	for _, c := range []struct {

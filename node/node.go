@@ -19,9 +19,9 @@ const Base = "/api/v2/ticketing"
 
 // Config tunes a Node. The zero value is the production default.
 type Config struct {
-	// MaxPerUser is how many connections of one user may be open on one route.
-	// 0 means 5, negative no limit. It protects a node from a client that
-	// opens connections in a loop.
+	// MaxPerUser is how many connections of one user may be open on one route,
+	// polls that wait among them. 0 means 5, negative no limit. It protects a
+	// node from a client that opens connections in a loop.
 	MaxPerUser int
 
 	// ConnectsPerUser is how many connects of one user are taken a second, after
@@ -36,6 +36,12 @@ type Config struct {
 	// come back at once lets those of a proxy too. It protects a node from one
 	// machine that has many users' tokens.
 	ConnectsPerAddress int
+
+	// RequestsPerUser is how many requests for their own inbox are taken of one
+	// user a second, after a burst of 10 seconds' worth. 0 means 50, negative no
+	// limit. It protects JetStream, which reads a whole inbox for most of them,
+	// from a page that asks in a loop.
+	RequestsPerUser int
 
 	// Heartbeat is how often a connection without other events gets one. 0
 	// means 30 s. Less keeps strict proxies from closing it and costs a write
@@ -94,6 +100,7 @@ func (c Config) withDefaults() Config {
 	c.MaxPerUser = cmp.Or(c.MaxPerUser, 5)
 	c.ConnectsPerUser = cmp.Or(c.ConnectsPerUser, 2)
 	c.ConnectsPerAddress = cmp.Or(c.ConnectsPerAddress, 1000)
+	c.RequestsPerUser = cmp.Or(c.RequestsPerUser, 50)
 	c.Heartbeat = cmp.Or(c.Heartbeat, 30*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
 	c.DrainDelay = cmp.Or(c.DrainDelay, 5*time.Second)
@@ -116,6 +123,7 @@ type Node struct {
 	limiter   *limiter
 	users     *throttle[peal.Inbox]   // of connects
 	addresses *throttle[netip.Prefix] // of connects
+	requests  *throttle[peal.Inbox]   // for the inbox
 	wheel     *wheel
 	metrics   *metrics
 
@@ -151,6 +159,7 @@ func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 	n.limiter = newLimiter(n.cfg.MaxPerUser)
 	n.users = newThrottle[peal.Inbox]("user", n.cfg.ConnectsPerUser, userBurst)
 	n.addresses = newThrottle[netip.Prefix]("address", n.cfg.ConnectsPerAddress, addressBurst)
+	n.requests = newThrottle[peal.Inbox]("requests", n.cfg.RequestsPerUser, requestBurst)
 	n.wheel = newWheel(time.Now())
 	n.refusals = newSampler(n.log)
 	n.metrics = newMetrics(n)

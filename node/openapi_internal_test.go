@@ -137,23 +137,77 @@ func TestOpenAPIDescribesTheEvents(t *testing.T) {
 	events := at(t, d, "paths", Base+"/ticket/sse/notifications", "get", "responses", "200", "content", "text/event-stream", "x-events").(tree)
 	start := bus.Start{Cursor: bus.Cursor{Epoch: "aaaaaaaa", Seq: 1}}
 	n := peal.Notification{Type: peal.Mention, Metadata: peal.Metadata{"a": "b"}, Silent: true}.WithDefaults(peal.Timestamp{}.Time)
-	made := map[sse.Name][]byte{
-		sse.Connected:    connectedFrame(connected{}, start),
-		sse.Notification: notificationFrame(&bus.Message{Cursor: start.Cursor, Data: n.Encode()}),
-		sse.Gap:          gapFrame(bus.Gap{Code: bus.UnknownCursor, Cursor: start.Cursor}),
-		sse.Heartbeat:    heartbeatFrame(peal.Timestamp{}.Time),
-		sse.Error:        errorFrame("x", "y"),
+	made := map[sse.Name][][]byte{ // together they have every field
+		sse.Connected:    {connectedFrame(connected{}, start)},
+		sse.Notification: {notificationFrame(&bus.Message{Cursor: start.Cursor, Data: n.Encode()})},
+		sse.State:        {stateFrame(bus.ReadState{}), stateFrame(bus.ReadState{Refetch: true})},
+		sse.Gap:          {gapFrame(bus.Gap{Code: bus.UnknownCursor, Cursor: start.Cursor})},
+		sse.Heartbeat:    {heartbeatFrame(peal.Timestamp{}.Time)},
+		sse.Error:        {errorFrame("x", "y")},
 	}
 	if diff := cmp.Diff(sorted(slices.Collect(maps.Keys(made))), sorted(slices.Collect(maps.Keys(events)))); diff != "" {
 		t.Errorf("events (-code +openapi.yaml):\n%s", diff)
 	}
-	for name, frame := range made {
-		e, err := sse.NewReader(bytes.NewReader(frame)).Next()
-		if err != nil {
-			t.Fatal(err)
+	for name, frames := range made {
+		r := sse.NewReader(bytes.NewReader(slices.Concat(frames...)))
+		var all [][]byte
+		for range frames {
+			e, err := r.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, e.Data)
 		}
 		schema := resolve(t, d, at(t, events, string(name), "data", "$ref").(string))
-		wantFields(t, string(name), schema, e.Data)
+		wantFields(t, string(name), schema, all...)
+	}
+}
+
+// The answers of the inbox have the fields of their schemas, and what its call
+// takes is what its schema has.
+func TestOpenAPIDescribesTheInbox(t *testing.T) {
+	d := document(t)
+	schemas := at(t, d, "components", "schemas").(tree)
+	n := peal.Notification{Type: peal.Mention, Metadata: peal.Metadata{"a": "b"}, Silent: true}.WithDefaults(peal.Timestamp{}.Time)
+	entry, ok := appendListed(nil, listed{bus.Cursor{Epoch: "aaaaaaaa", Seq: 1}, n.Encode()})
+	if !ok {
+		t.Fatal("a notification can't be listed")
+	}
+	list := func(end any) []byte {
+		w := httptest.NewRecorder()
+		if err := new(Node).answerList(w, nil, end); err != nil {
+			t.Fatal(err)
+		}
+		return w.Body.Bytes()
+	}
+	for schema, made := range map[string][]byte{
+		"Count": encode(counted{}), "ListedNotification": entry,
+		"List": list(pageEnd{}), "Poll": list(pollEnd{}), "ReadAnswer": encode(markedAnswer{}),
+		"Read": encode(marking{IDs: []string{"n1"}}),
+	} {
+		wantFields(t, schema, at(t, schemas, schema).(tree), made)
+	}
+	wantFields(t, "unreadByPriority", at(t, schemas, "Count", "properties", "unreadByPriority").(tree), encode(byPriority{}))
+
+	properties := maps.Clone(at(t, schemas, "ListedNotification", "properties").(tree))
+	delete(properties, "cursor")
+	properties["read"] = at(t, schemas, "Notification", "properties", "read") // described in other words
+	if diff := cmp.Diff(at(t, schemas, "Notification", "properties"), any(properties)); diff != "" {
+		t.Errorf("ListedNotification without its cursor (-Notification +ListedNotification):\n%s", diff)
+	}
+
+	examples := at(t, d, "paths", Base+"/ticket/notification/read", "put", "requestBody", "content", "application/json", "examples").(tree)
+	for name, e := range examples {
+		r := httptest.NewRequest("PUT", Base+"/ticket/notification/read", bytes.NewReader(encode(at(t, e, "value"))))
+		r.Header.Set("Content-Type", "application/json")
+		var m marking
+		err := (&request{Request: r}).body(httptest.NewRecorder(), &m, &room{most: maxBody})
+		if err == nil {
+			_, err = m.meant()
+		}
+		if err != nil {
+			t.Errorf("example %s: %v", name, err)
+		}
 	}
 }
 
@@ -162,12 +216,14 @@ func resolve(t *testing.T, d tree, ref string) tree {
 	return at(t, d, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...).(tree)
 }
 
-// wantFields holds the names in an object against those of a schema.
-func wantFields(t *testing.T, what string, schema tree, data []byte) {
+// wantFields holds the names in objects, together, against those of a schema.
+func wantFields(t *testing.T, what string, schema tree, data ...[]byte) {
 	t.Helper()
 	var object map[string]any
-	if err := json.Unmarshal(data, &object); err != nil {
-		t.Fatal(err)
+	for _, one := range data {
+		if err := json.Unmarshal(one, &object); err != nil { // adds to what is there
+			t.Fatal(err)
+		}
 	}
 	properties := sorted(slices.Collect(maps.Keys(at(t, schema, "properties").(tree))))
 	if diff := cmp.Diff(properties, sorted(slices.Collect(maps.Keys(object)))); diff != "" {

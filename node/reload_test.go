@@ -202,6 +202,11 @@ func TestWhoIsBlindLetsNobodyIn(t *testing.T) {
 	wantProblem(t, ask("POST", publishPath, s.publisher(), publication("n1", `"jane"`)), 503, "UNAVAILABLE", "")
 	wantProblem(t, ask("POST", sessionPath, s.jane(), "", header("Origin", shop)), 503, "UNAVAILABLE", "")
 	wantProblem(t, ask("POST", sessionPath, s.jane(), "", header("Origin", "https://evil.example")), 403, "FORBIDDEN", "origin")
+	for path, method := range map[string]string{countPath: "GET", listPath: "GET", listPath + "?after=aaaaaaaa-1": "GET", listPath + "?wait=9&after=aaaaaaaa-1": "GET", readPath: "PUT"} {
+		path, raw, _ := strings.Cut(path, "?")
+		body := map[string]string{"PUT": `{"all":true}`}[method]
+		wantProblem(t, ask(method, path, s.jane(), body, query(raw)), 503, "UNAVAILABLE", "")
+	}
 	// Who revokes may be an administrator who is revoked.
 	wantProblem(t, ask("POST", revokePath, s.administrator(acme), `{"sid":"s1"}`), 503, "UNAVAILABLE", "")
 

@@ -31,6 +31,9 @@ func (n *Node) routes() []route {
 	routes := []route{
 		{"GET", Base + "/ticket/sse/notifications", streamed(n.connect)},
 		{"POST", Base + "/ticket/notification", n.publish},
+		{"GET", Base + "/ticket/notification/count", n.count},
+		{"GET", Base + "/ticket/notification/list", n.list},
+		{"PUT", Base + "/ticket/notification/read", n.mark},
 		{"POST", Base + "/admin/revoke", n.revoke},
 		{"POST", "/realms/:realm/backchannel-logout", n.backchannelLogout},
 		{"GET", "/livez", n.live},

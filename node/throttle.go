@@ -12,10 +12,12 @@ import (
 // The bursts of the throttles, in seconds of their rates. A user's takes in five
 // tabs that try again every second or two for a while. An address may be that of
 // an office or of our own ingress: the users of a node come back from it within
-// seconds.
+// seconds. A page that marks what is looked at, one by one, is done with its
+// requests in a burst.
 const (
 	userBurst    = 30
 	addressBurst = 10
+	requestBurst = 10
 )
 
 // maxThrottled bounds the keys of one generation of a throttle, about 100 bytes

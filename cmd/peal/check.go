@@ -44,8 +44,8 @@ func (s *settings) check() error {
 	if s.maxPerUser < 0 {
 		return usagef("--max-connections-per-user must not be negative; 0 is no bound")
 	}
-	if s.perUser < 0 || s.perAddress < 0 {
-		return usagef("connects-per-user and connects-per-address must not be negative; 0 is no bound")
+	if s.perUser < 0 || s.perAddress < 0 || s.requests < 0 {
+		return usagef("connects-per-user, connects-per-address and requests-per-user must not be negative; 0 is no bound")
 	}
 	if s.heartbeat < time.Second {
 		return usagef("--heartbeat must be at least 1s: a connection costs a write each time")

@@ -80,6 +80,7 @@ func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 		MaxPerUser:         cmp.Or(s.maxPerUser, -1),
 		ConnectsPerUser:    cmp.Or(s.perUser, -1),
 		ConnectsPerAddress: cmp.Or(s.perAddress, -1),
+		RequestsPerUser:    cmp.Or(s.requests, -1),
 		Heartbeat:          s.heartbeat,
 		DrainDelay:         orOff(s.drainDelay),
 		DrainWindow:        orOff(s.drainWindow),
