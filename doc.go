@@ -13,6 +13,9 @@
 //     user).
 //   - A ticket event comes in from the ticketing backend and says what happened
 //     to a ticket. A notification goes out and tells one user of it.
+//   - Preferences say what a user wants to be told of, and when without sound;
+//     a tenant's are the defaults of its users. Wishes are both together: what
+//     decides for one user.
 //   - A revocation says whose tokens, issued before a moment, are not good any
 //     more.
 //   - A stream is a JetStream stream. An open SSE response is a connection.

@@ -82,4 +82,7 @@ const (
 func Priorities() []Priority { return []Priority{Low, Medium, High, Urgent} }
 
 // Valid reports whether p is one of Priorities.
-func (p Priority) Valid() bool { return slices.Contains(Priorities(), p) }
+func (p Priority) Valid() bool { return p.rank() >= 0 }
+
+// rank is the place of p among Priorities; -1 for what is none.
+func (p Priority) rank() int { return slices.Index(Priorities(), p) }
