@@ -14,7 +14,10 @@ import (
 	"strings"
 	"syscall"
 
-	// The roots of trust for images that bring none of their own.
+	// The rules of time zones, and the roots of trust, for images that bring none
+	// of their own.
+	_ "time/tzdata"
+
 	_ "golang.org/x/crypto/x509roots/fallback"
 )
 
