@@ -18,7 +18,7 @@ import (
 func publishUntil(t *testing.T, b *bus.Bus, id string, in peal.Inbox) {
 	t.Helper()
 	eventually(t, "a publish is acknowledged", func() bool {
-		_, err := b.Publish(t.Context(), []peal.Inbox{in}, notification(id))
+		_, err := b.Publish(t.Context(), telling(id, in))
 		return err == nil
 	})
 }
@@ -129,11 +129,11 @@ func TestSilentStreamRefusesAtOnce(t *testing.T) {
 	jane := inbox("jane")
 	publish(t, b, "n1", jane)
 	release := h.hold()
-	if _, err := b.Publish(t.Context(), []peal.Inbox{jane}, notification("n2")); !errors.Is(err, peal.ErrUnavailable) {
+	if _, err := b.Publish(t.Context(), telling("n2", jane)); !errors.Is(err, peal.ErrUnavailable) {
 		t.Fatalf("publish to who does not answer: %v, want unavailable", err)
 	}
 	eventually(t, "the silence is known", func() bool {
-		_, err := b.Publish(t.Context(), []peal.Inbox{jane}, notification("n3"))
+		_, err := b.Publish(t.Context(), telling("n3", jane))
 		return err != nil && strings.Contains(err.Error(), "of late")
 	})
 	release()
@@ -153,7 +153,7 @@ func TestFullDiskIsRefusedAtOnce(t *testing.T) {
 	release := h.hold()
 	waiting := make(chan error)
 	go func() {
-		_, err := b.Publish(t.Context(), []peal.Inbox{jane}, notification("n2"))
+		_, err := b.Publish(t.Context(), telling("n2", jane))
 		waiting <- err
 	}()
 	eventually(t, "the server has answered the publish", h.answered)
@@ -162,7 +162,7 @@ func TestFullDiskIsRefusedAtOnce(t *testing.T) {
 	if err := <-waiting; !errors.Is(err, full) || !errors.Is(err, peal.ErrUnavailable) {
 		t.Errorf("who waited got %v, want that the disk is full", err)
 	}
-	if _, err := b.Publish(t.Context(), []peal.Inbox{jane}, notification("n3")); !errors.Is(err, full) {
+	if _, err := b.Publish(t.Context(), telling("n3", jane)); !errors.Is(err, full) {
 		t.Errorf("publish to a full disk: %v, want that it is full", err)
 	}
 	s := follow(t, b, jane, bus.Cursor{Epoch: b.Epoch(jane), Seq: 1})
@@ -205,7 +205,7 @@ func TestSilentStreamsAreTriedTogether(t *testing.T) {
 	}
 	b.Silence(0, 250*time.Millisecond, 500*time.Millisecond, 750*time.Millisecond)
 	eventually(t, "a publish to all is acknowledged", func() bool {
-		_, err := b.Publish(t.Context(), everywhere, notification("n1"))
+		_, err := b.Publish(t.Context(), telling("n1", everywhere...))
 		return err == nil
 	})
 }

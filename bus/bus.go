@@ -126,6 +126,7 @@ type Bus struct {
 	watches    watches       // of revocations
 	recents    *recents      // of inboxes
 	inboxReads chan struct{} // a token for each inbox that is being read
+	wishes     *wishes       // of recipients
 
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
@@ -188,6 +189,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		}
 		b.partitions = append(b.partitions, part)
 	}
+	b.wishes = newWishes(b)
 	b.startFeeds()
 	if err := b.hearPurges(); err != nil {
 		return fmt.Errorf("listen to purges: %w", err)
@@ -318,6 +320,7 @@ func (b *Bus) reconnected(purpose string) {
 		return
 	}
 	if purpose == "write" {
+		b.wishes.stall.end()
 		for _, p := range b.partitions {
 			p.publisher.stall.end()
 		}

@@ -59,9 +59,14 @@ func notification(id string) peal.Notification {
 	}.WithDefaults(time.Date(2025, 7, 10, 12, 35, 0, 0, time.UTC))
 }
 
+// telling is a notification for some inboxes.
+func telling(id string, to ...peal.Inbox) bus.Publication {
+	return bus.Publication{To: to, Notification: notification(id)}
+}
+
 func publish(t testing.TB, b *bus.Bus, id string, to ...peal.Inbox) bus.Published {
 	t.Helper()
-	p, err := b.Publish(t.Context(), to, notification(id))
+	p, err := b.Publish(t.Context(), telling(id, to...))
 	if err != nil {
 		t.Fatalf("publish %s: %v", id, err)
 	}

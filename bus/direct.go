@@ -47,7 +47,13 @@ func (p *partition) direct(ctx context.Context, req directGet) (answer, error) {
 	return p.bus.direct(ctx, p.stream, req)
 }
 
-// direct asks for stored messages of a stream. When the time is up it returns what has
+// direct asks for stored messages of a stream, by the connection for what is
+// read.
+func (b *Bus) direct(ctx context.Context, stream string, req directGet) (answer, error) {
+	return directBy(ctx, b.read, stream, req)
+}
+
+// directBy asks for stored messages of a stream. When the time is up it returns what has
 // come, if anything has.
 //
 // Each message of an answer names the one before it, which is checked: after a
@@ -55,8 +61,7 @@ func (p *partition) direct(ctx context.Context, req directGet) (answer, error) {
 // The subscription is made here, not by jetstreamext, which leaves it behind
 // when there is no connection, and receives each answer twice beside a
 // connection's own replies.
-func (b *Bus) direct(ctx context.Context, stream string, req directGet) (a answer, err error) {
-	nc := b.read
+func directBy(ctx context.Context, nc *nats.Conn, stream string, req directGet) (a answer, err error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return answer{}, err
@@ -107,6 +112,27 @@ func (b *Bus) direct(ctx context.Context, stream string, req directGet) (a answe
 		}
 		a.messages = append(a.messages, stored{m.Header.Get(headerSubject), last, m.Data, m.Header})
 	}
+}
+
+// directLast asks any replica for the last message of a subject; nil if there is
+// none.
+func directLast(ctx context.Context, nc *nats.Conn, stream, subject string) (*stored, error) {
+	m, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream+"."+subject, nil)
+	if err != nil {
+		return nil, err
+	}
+	switch status := m.Header.Get("Status"); status {
+	case "":
+	case statusNone:
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("status %s %s", status, m.Header.Get("Description"))
+	}
+	seq, err := sequence(m, headerSequence)
+	if err != nil {
+		return nil, err
+	}
+	return &stored{m.Header.Get(headerSubject), seq, m.Data, m.Header}, nil
 }
 
 // sequence reads a header that is a number.

@@ -217,14 +217,14 @@ func TestStoreIsFull(t *testing.T) {
 			t.Fatal("100 MB stored, want no more than 24")
 		}
 		n.ID = fmt.Sprint("big ", i)
-		if _, err = b.Publish(t.Context(), inboxes(100), n); err != nil && !errors.Is(err, peal.ErrUnavailable) {
+		if _, err = b.Publish(t.Context(), bus.Publication{To: inboxes(100), Notification: n}); err != nil && !errors.Is(err, peal.ErrUnavailable) {
 			t.Fatalf("publish to a store that becomes full: %v, want unavailable", err)
 		}
 	}
 	for _, to := range []int{1, 100} {
 		begun := time.Now()
 		n.ID = fmt.Sprint("big to ", to)
-		if _, err := b.Publish(t.Context(), inboxes(to), n); !errors.Is(err, peal.ErrUnavailable) {
+		if _, err := b.Publish(t.Context(), bus.Publication{To: inboxes(to), Notification: n}); !errors.Is(err, peal.ErrUnavailable) {
 			t.Errorf("publish to %d in a full store: %v, want unavailable", to, err)
 		}
 		if d := time.Since(begun); d > time.Second {

@@ -283,3 +283,12 @@ func (b *Bus) Forget(in peal.Inbox) {
 	_, pl := b.partition(in)
 	b.recents.drop(pl.key())
 }
+
+// ErrStalled is how a publish is refused at once.
+var ErrStalled = errStalled
+
+// ForgetWishes has what is stored read anew.
+func (b *Bus) ForgetWishes() {
+	b.wishes.users = newMemory[peal.Inbox, peal.Preferences]()
+	b.wishes.tenants = newMemory[peal.Tenant, peal.TenantPreferences]()
+}

@@ -372,7 +372,7 @@ func TestServerRestart(t *testing.T) {
 				return
 			default:
 			}
-			_, err := b.Publish(context.Background(), []peal.Inbox{jane}, notification(fmt.Sprintf("n%d", n+1)))
+			_, err := b.Publish(context.Background(), telling(fmt.Sprintf("n%d", n+1), jane))
 			if err == nil {
 				n++
 			}
@@ -383,7 +383,7 @@ func TestServerRestart(t *testing.T) {
 	eventually(t, "the bus notices", func() bool { return !b.Connected() })
 
 	begun := time.Now()
-	if _, err := b.Publish(t.Context(), []peal.Inbox{jane}, notification("x")); !errors.Is(err, peal.ErrUnavailable) {
+	if _, err := b.Publish(t.Context(), telling("x", jane)); !errors.Is(err, peal.ErrUnavailable) {
 		t.Errorf("publish without a server: %v, want unavailable", err)
 	}
 	if _, err := b.Follow(t.Context(), jane, s.cursor(5), newSink(t, -1)); !errors.Is(err, peal.ErrUnavailable) {

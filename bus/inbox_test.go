@@ -167,7 +167,7 @@ func TestListPages(t *testing.T) {
 		n := notification(fmt.Sprintf("n%02d", i))
 		n.Type, n.Priority = types[i%3], ""
 		n.TicketID = fmt.Sprint("t", i%2)
-		if _, err := b.Publish(t.Context(), []peal.Inbox{jane}, n.WithDefaults(time.Now())); err != nil {
+		if _, err := b.Publish(t.Context(), bus.Publication{To: []peal.Inbox{jane}, Notification: n.WithDefaults(time.Now())}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -304,7 +304,7 @@ func TestCountByPriority(t *testing.T) {
 	for i, p := range []peal.Priority{peal.Low, peal.Urgent, peal.Urgent, peal.Medium} {
 		n := notification(fmt.Sprint("n", i))
 		n.Priority = p
-		if _, err := b.Publish(t.Context(), []peal.Inbox{jane}, n.WithDefaults(time.Now())); err != nil {
+		if _, err := b.Publish(t.Context(), bus.Publication{To: []peal.Inbox{jane}, Notification: n.WithDefaults(time.Now())}); err != nil {
 			t.Fatal(err)
 		}
 	}

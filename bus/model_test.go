@@ -235,7 +235,7 @@ func (m *model) publish(to []*inboxHistory, persist bool) (acknowledged bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), known)
 	defer cancel()
 	for {
-		_, err := m.bus.Publish(ctx, inboxes, notification(id))
+		_, err := m.bus.Publish(ctx, telling(id, inboxes...))
 		if err == nil {
 			break
 		}

@@ -25,44 +25,60 @@ const (
 	formatVersion = "1"
 )
 
-// Published says what became of a notification for several inboxes.
+// Publication is a notification for the inboxes of some.
+type Publication struct {
+	To           []peal.Inbox
+	Notification peal.Notification // has its defaults and is valid
+}
+
+// Published says what became of publications.
 type Published struct {
 	Stored     int // new in so many inboxes
 	Duplicates int // so many had it already
 }
 
-// Publish stores a notification in each of the inboxes and returns when all of
-// them are on disk. n has its defaults and is valid. An inbox that holds a
-// notification of that id already, since less than 10 minutes ago, is a
-// duplicate, and so is an inbox named twice.
+// Publish stores each notification in each of its inboxes and returns when all of
+// them are on disk. An inbox that holds a notification of that id already, since
+// less than 10 minutes ago, is a duplicate, and so is an inbox named twice with
+// one id: of several publications the first counts. Nobody is asked whether they
+// want it: see Tell.
 //
 // The error is a peal.ErrUnavailable, after Config.Timeout at the latest and at
 // once where it is known that nothing can be stored, or ctx's: some inboxes may
 // have it then, and the same call is safe to repeat.
-func (b *Bus) Publish(ctx context.Context, to []peal.Inbox, n peal.Notification) (Published, error) {
+func (b *Bus) Publish(ctx context.Context, publications ...Publication) (Published, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
 	if err := b.writable(); err != nil {
-		return Published{}, unavailable("publish notification", err)
+		return Published{}, unavailable(publishing, err)
 	}
-	body := n.Encode()
+	type copyOf struct {
+		in peal.Inbox
+		id string
+	}
 	o := &order{done: make(chan struct{})}
-	seen := make(map[peal.Inbox]bool, len(to))
+	named := 0
+	seen := make(map[copyOf]bool)
 	posts := make(map[*publisher][]*post)
-	for _, in := range to {
-		if seen[in] {
-			continue
+	for _, p := range publications {
+		named += len(p.To)
+		body := p.Notification.Encode()
+		for _, in := range p.To {
+			c := copyOf{in, p.Notification.ID}
+			if seen[c] {
+				continue
+			}
+			seen[c] = true
+			part, pl := b.partition(in)
+			posts[part.publisher] = append(posts[part.publisher], &post{order: o, msg: b.message(in, pl, p.Notification, body)})
 		}
-		seen[in] = true
-		part, pl := b.partition(in)
-		posts[part.publisher] = append(posts[part.publisher], &post{order: o, msg: b.message(in, pl, n, body)})
 	}
 	if len(seen) == 0 {
 		return Published{}, nil
 	}
 	tries, err := admit(posts)
 	if err != nil {
-		return Published{}, unavailable("publish notification", err)
+		return Published{}, unavailable(publishing, err)
 	}
 	if tries {
 		ctx, cancel = context.WithTimeout(ctx, tryPatience)
@@ -74,16 +90,19 @@ func (b *Bus) Publish(ctx context.Context, to []peal.Inbox, n peal.Notification)
 	}
 	if err := b.await(ctx, o); err != nil {
 		o.abandoned.Store(true)
-		return Published{}, unavailable("publish notification", err)
+		return Published{}, unavailable(publishing, err)
 	}
 	if o.err != nil {
-		return Published{}, unavailable("publish notification", o.err)
+		return Published{}, unavailable(publishing, o.err)
 	}
-	o.result.Duplicates += len(to) - len(seen)
+	o.result.Duplicates += named - len(seen)
 	b.stats.Stored.Add(int64(o.result.Stored))
 	b.stats.Duplicates.Add(int64(o.result.Duplicates))
 	return o.result, nil
 }
+
+// publishing is what an error of a publish was about.
+const publishing = "publish notification"
 
 // admit returns an error if publishing to one of the streams is in vain, and
 // whether one of them is being tried. A turn to try is only taken when all of

@@ -102,7 +102,7 @@ func TestManyPublishAtOnce(t *testing.T) {
 		wg.Go(func() {
 			for n := 1; n <= each; n++ {
 				for range 1 + n%2 { // every other twice
-					if _, err := b.Publish(t.Context(), []peal.Inbox{inbox(fmt.Sprintf("user-%d", i))}, notification(fmt.Sprintf("n%d", n))); err != nil {
+					if _, err := b.Publish(t.Context(), telling(fmt.Sprintf("n%d", n), inbox(fmt.Sprintf("user-%d", i)))); err != nil {
 						t.Errorf("publish: %v", err)
 					}
 				}
@@ -137,7 +137,7 @@ func TestRefusedPublishIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, to := range []int{1, 100} {
-		if got, err := b.Publish(t.Context(), inboxes(to), notification("n1")); !errors.Is(err, peal.ErrUnavailable) {
+		if got, err := b.Publish(t.Context(), telling("n1", inboxes(to)...)); !errors.Is(err, peal.ErrUnavailable) {
 			t.Errorf("to %d: %+v, %v, want unavailable", to, got, err)
 		}
 	}
@@ -164,7 +164,7 @@ func TestPublishGivesUpWithItsContext(t *testing.T) {
 		}, peal.ErrUnavailable},
 	} {
 		ctx, cancel := tt.ctx()
-		_, err := b.Publish(ctx, inboxes(1), notification(name))
+		_, err := b.Publish(ctx, telling(name, inboxes(1)...))
 		cancel()
 		if !errors.Is(err, tt.want) || errors.Is(err, peal.ErrUnavailable) != (tt.want == peal.ErrUnavailable) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
@@ -182,7 +182,7 @@ func TestPublishWithoutAnswer(t *testing.T) {
 	begun := time.Now()
 	for i := range 20 { // 20 groups, one after the other
 		wg.Go(func() {
-			_, err := b.Publish(t.Context(), inboxes(1000), notification(fmt.Sprint("held ", i)))
+			_, err := b.Publish(t.Context(), telling(fmt.Sprint("held ", i), inboxes(1000)...))
 			if !errors.Is(err, peal.ErrUnavailable) {
 				t.Errorf("publish: %v, want unavailable", err)
 			}
@@ -212,7 +212,7 @@ func TestQueueIsBounded(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range calls {
 		wg.Go(func() {
-			switch _, err := b.Publish(ctx, inboxes(1000), notification(fmt.Sprint("n", i))); {
+			switch _, err := b.Publish(ctx, telling(fmt.Sprint("n", i), inboxes(1000)...)); {
 			case errors.Is(err, peal.ErrUnavailable):
 				refused.Add(1)
 			case !errors.Is(err, context.Canceled):
@@ -245,7 +245,7 @@ func TestCloseWhilePublishing(t *testing.T) {
 	for i := range 20 {
 		wg.Go(func() {
 			for n := 0; ; n++ {
-				_, err := b.Publish(context.Background(), inboxes(20)[i:i+1], notification(fmt.Sprint(n)))
+				_, err := b.Publish(context.Background(), telling(fmt.Sprint(n), inboxes(20)[i:i+1]...))
 				if err != nil {
 					if !errors.Is(err, peal.ErrUnavailable) {
 						t.Errorf("publish on a closed bus: %v, want unavailable", err)
@@ -293,7 +293,7 @@ func BenchmarkPublish(b *testing.B) {
 							if n > int64(b.N) {
 								return
 							}
-							if _, err := bu.Publish(b.Context(), all, notification(fmt.Sprint(n))); err != nil {
+							if _, err := bu.Publish(b.Context(), telling(fmt.Sprint(n), all...)); err != nil {
 								b.Error(err)
 								return
 							}

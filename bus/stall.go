@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// stall knows that a stream does not answer what is published to it: its
+// stall knows that a stream does not answer what a publish needs of it: its
 // server hangs, its disk is full, its leader is cut off. Whoever publishes is
 // then refused at once, but for one now and then, who finds out whether it does
 // again, and is given less time.
@@ -62,14 +62,14 @@ func (s *stall) heard(err error) {
 	}
 	s.tried.Store(int64(time.Since(s.since)))
 	if s.silent.CompareAndSwap(false, true) {
-		s.bus.log.Warn("stream does not answer what is published", "stream", s.stream, "err", err)
+		s.bus.log.Warn("stream does not answer publishers", "stream", s.stream, "err", err)
 	}
 }
 
 // end lets everybody through again.
 func (s *stall) end() {
 	if s.silent.CompareAndSwap(true, false) {
-		s.bus.log.Info("stream answers what is published again", "stream", s.stream)
+		s.bus.log.Info("stream answers publishers again", "stream", s.stream)
 	}
 }
 

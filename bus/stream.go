@@ -199,11 +199,16 @@ const slotTTL = 45 * time.Second
 // buckets returns the configuration of every key-value bucket.
 func (l layout) buckets() []jetstream.KeyValueConfig {
 	return []jetstream.KeyValueConfig{
-		{Bucket: prefBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(prefBytes)},
+		l.pref(),
 		{Bucket: queueBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(queueBytes)},
 		l.revoked(),
 		{Bucket: limitBucket(l.region), History: 1, Storage: jetstream.MemoryStorage, Replicas: l.replicas, MaxBytes: limitBytes, TTL: slotTTL, LimitMarkerTTL: slotTTL},
 	}
+}
+
+// pref holds the preferences of users and tenants.
+func (l layout) pref() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: prefBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(prefBytes)}
 }
 
 // revoked holds whose tokens are not good any more, and which logout tokens were

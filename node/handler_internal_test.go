@@ -110,7 +110,7 @@ var janes = peal.Inbox{Tenant: "11111111-1111-4111-8111-111111111111", Namespace
 func tell(t *testing.T, b *bus.Bus, id string) {
 	t.Helper()
 	n := peal.Notification{ID: id, Type: peal.Mention, TicketID: "1", TicketNumber: "1", Title: "T", Message: "M"}.WithDefaults(time.Now())
-	if _, err := b.Publish(t.Context(), []peal.Inbox{janes}, n); err != nil {
+	if _, err := b.Publish(t.Context(), bus.Publication{To: []peal.Inbox{janes}, Notification: n}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -401,7 +401,7 @@ func publication(id string, recipients ...string) string {
 func (s *site) store(in peal.Inbox, n peal.Notification) peal.Notification {
 	s.t.Helper()
 	n = n.WithDefaults(time.Now())
-	if _, err := s.bus.Publish(context.Background(), []peal.Inbox{in}, n); err != nil {
+	if _, err := s.bus.Publish(context.Background(), bus.Publication{To: []peal.Inbox{in}, Notification: n}); err != nil {
 		s.t.Fatal(err)
 	}
 	return n

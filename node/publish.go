@@ -13,6 +13,7 @@ import (
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
 )
 
 const maxRecipients = 1000
@@ -75,7 +76,7 @@ func (n *Node) publish(w http.ResponseWriter, r *request) error {
 	}
 	began := time.Now()
 	notification := p.Notification.WithDefaults(began)
-	result, err := n.bus.Publish(r.Context(), to, notification)
+	result, err := n.bus.Tell(r.Context(), began, bus.Publication{To: to, Notification: notification})
 	if err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (f *benchFlags) busPublisher(ctx context.Context, servers string) (benchPub
 		for i, user := range to {
 			inboxes[i] = peal.Inbox{Tenant: peal.Tenant(f.tenant), Namespace: peal.Namespace(f.realm), User: peal.UserID(user)}
 		}
-		_, err := b.Publish(ctx, inboxes, benchNotification(id, message).WithDefaults(time.Now()))
+		_, err := b.Publish(ctx, bus.Publication{To: inboxes, Notification: benchNotification(id, message).WithDefaults(time.Now())})
 		if err != nil && !errors.Is(err, peal.ErrUnavailable) && ctx.Err() == nil {
 			return fmt.Errorf("%w: %w", bench.ErrRefused, err)
 		}

@@ -1,0 +1,138 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pealhq/peal"
+)
+
+// Preferences returns what a user has stored; the zero value if that is nothing,
+// or nothing that can be read. The bucket's leader is asked. The error is a
+// peal.ErrUnavailable or ctx's.
+func (b *Bus) Preferences(ctx context.Context, in peal.Inbox) (peal.Preferences, error) {
+	return readPreferences(ctx, b, prefKey(b.cfg.Region, in), peal.DecodePreferences)
+}
+
+// TenantPreferences returns what a tenant has stored, as Preferences does.
+func (b *Bus) TenantPreferences(ctx context.Context, t peal.Tenant) (peal.TenantPreferences, error) {
+	return readPreferences(ctx, b, tenantPrefKey(b.cfg.Region, t), peal.DecodeTenantPreferences)
+}
+
+// SetPreferences stores p, which is valid, in the place of what the user had,
+// and returns when it is on disk. Unless it is nil, check is given what would be
+// replaced, perhaps more than once, and an error of it is returned as it is and
+// leaves everything as it was: between check and storing nobody else stores.
+//
+// The error is a peal.ErrUnavailable or ctx's too; then p may have been stored.
+func (b *Bus) SetPreferences(ctx context.Context, in peal.Inbox, p peal.Preferences, check func(now peal.Preferences) error) error {
+	defer b.wishes.users.forget(in)
+	return setPreferences(ctx, b, prefKey(b.cfg.Region, in), p.Encode(), peal.DecodePreferences, check)
+}
+
+// SetTenantPreferences stores those of a tenant, as SetPreferences does.
+func (b *Bus) SetTenantPreferences(ctx context.Context, t peal.Tenant, p peal.TenantPreferences, check func(now peal.TenantPreferences) error) error {
+	defer b.wishes.tenants.forget(t)
+	return setPreferences(ctx, b, tenantPrefKey(b.cfg.Region, t), p.Encode(), peal.DecodeTenantPreferences, check)
+}
+
+// prefKey is the key of a user's preferences: three tokens.
+func prefKey(r Region, in peal.Inbox) string {
+	return keySubject(prefBucket(r), string(in.Tenant), string(in.Namespace), escape(string(in.User)))
+}
+
+// tenantPrefKey is the key of a tenant's preferences: one token, so that it is no
+// user's.
+func tenantPrefKey(r Region, t peal.Tenant) string { return keySubject(prefBucket(r), string(t)) }
+
+func readPreferences[P any](ctx context.Context, b *Bus, key string, decode func([]byte) (P, error)) (p P, err error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	m, err := b.storedPreferences(ctx, key)
+	if err != nil {
+		return p, unavailable("read preferences", err)
+	}
+	return decoded(b.wishes, m, decode), nil
+}
+
+func setPreferences[P any](ctx context.Context, b *Bus, key string, value []byte, decode func([]byte) (P, error), check func(P) error) error {
+	const doing = "store preferences"
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	for {
+		var opts []jetstream.PublishOpt
+		if check != nil {
+			m, err := b.storedPreferences(ctx, key)
+			if err != nil {
+				return unavailable(doing, err)
+			}
+			if err := check(decoded(b.wishes, m, decode)); err != nil {
+				return err
+			}
+			last := uint64(0)
+			if m != nil {
+				last = m.seq
+			}
+			opts = append(opts, jetstream.WithExpectLastSequencePerSubject(last))
+		}
+		err := b.storePreferences(ctx, key, value, opts...)
+		if err == nil {
+			return nil
+		}
+		if !isConflict(err) {
+			return unavailable(doing, err)
+		}
+		select {
+		case <-ctx.Done():
+			return unavailable(doing, ctx.Err())
+		case <-time.After(oncePause):
+		}
+	}
+}
+
+// storedPreferences reads what the leader has for a key, also if it only says
+// that the key is gone; nil if it has nothing.
+func (b *Bus) storedPreferences(ctx context.Context, key string) (*stored, error) {
+	get := func() (*stored, error) {
+		return b.getFromLeader(ctx, bucketStream(prefBucket(b.cfg.Region)), leaderGet{LastFor: key})
+	}
+	m, err := get()
+	if err != nil && b.remakePreferences(ctx) {
+		return get()
+	}
+	return m, err
+}
+
+func (b *Bus) storePreferences(ctx context.Context, key string, value []byte, opts ...jetstream.PublishOpt) error {
+	if err := b.writable(); err != nil {
+		return err
+	}
+	put := func() error {
+		_, err := b.writes.PublishMsg(ctx, &nats.Msg{Subject: key, Data: value}, opts...)
+		return full(bucketStream(prefBucket(b.cfg.Region)), err)
+	}
+	err := put()
+	if err != nil && !isConflict(err) && b.remakePreferences(ctx) {
+		return put()
+	}
+	return err
+}
+
+// remakePreferences creates the bucket of preferences again if it is gone: NATS
+// came back empty, or somebody has deleted it. It reports whether it has, or
+// another did meanwhile. Who had preferences has the defaults then.
+func (b *Bus) remakePreferences(ctx context.Context) bool {
+	bucket := b.layout().pref()
+	if _, err := b.writes.KeyValue(ctx, bucket.Bucket); !errors.Is(err, jetstream.ErrBucketNotFound) {
+		return false
+	}
+	if err := ensureBucket(ctx, b.writes, bucket); err != nil {
+		return false
+	}
+	b.log.Warn("bucket is gone and created again", "bucket", bucket.Bucket)
+	return true
+}
