@@ -228,7 +228,7 @@ func TestPreflights(t *testing.T) {
 				return a
 			}
 			origin, method := header("Origin", shop), header("Access-Control-Request-Method", "GET")
-			for path, methods := range map[string]string{connectPath: "GET", publishPath: "POST"} {
+			for path, methods := range map[string]string{connectPath: "GET", publishPath: "POST", userPreferencePath: "GET, PUT"} {
 				a := ask(path, origin, method, header("Access-Control-Request-Headers", "authorization,realmname,x-tenantid"))
 				want := sharedWith(shop)
 				want["Access-Control-Allow-Methods"] = methods

@@ -231,6 +231,35 @@ func wantFields(t *testing.T, what string, schema tree, data ...[]byte) {
 	}
 }
 
+func TestOpenAPIDescribesPreferences(t *testing.T) {
+	d := document(t)
+	quiet := peal.QuietHours{From: "22:00", To: "07:00", TimeZone: "UTC"}
+	user := peal.Preferences{Types: peal.Switches{peal.Comment: false}, MinPriority: peal.Low, MutedTickets: []string{"1"}, QuietHours: &quiet}
+	wantFields(t, "Preferences", resolve(t, d, "#/components/schemas/Preferences"), user.Encode())
+	wantFields(t, "TenantPreferences", resolve(t, d, "#/components/schemas/TenantPreferences"),
+		peal.TenantPreferences{Preferences: user, Locked: []peal.Type{peal.Comment}}.Encode())
+	wantFields(t, "QuietHours", resolve(t, d, "#/components/schemas/QuietHours"), encode(quiet))
+
+	tag := at(t, d, "components", "headers", "ETag", "schema", "pattern").(string)
+	if got := etag(user.Encode()); !regexp.MustCompile(tag).MatchString(got) {
+		t.Errorf("ETag: got %s, want %s", got, tag)
+	}
+	for path, example := range map[string]interface{ Validate() error }{
+		"/user/preference": new(peal.Preferences), "/tenant/preference": new(peal.TenantPreferences),
+	} {
+		body := encode(at(t, d, "paths", Base+path, "put", "requestBody", "content", "application/json", "example"))
+		r := httptest.NewRequest("PUT", Base+path, bytes.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		err := (&request{Request: r}).body(httptest.NewRecorder(), example, &room{most: maxBody})
+		if err == nil {
+			err = example.Validate()
+		}
+		if err != nil {
+			t.Errorf("example of %s: %v", path, err)
+		}
+	}
+}
+
 func TestOpenAPIRequiresWhatAPublisherMustGive(t *testing.T) {
 	d := document(t)
 	input := resolve(t, d, "#/components/schemas/NotificationInput")

@@ -21,6 +21,7 @@ type problem struct {
 
 var (
 	errNotAcceptable = errors.New("not acceptable")
+	errPrecondition  = errors.New("precondition failed")
 	errTooLarge      = errors.New("too large")
 	errMediaType     = errors.New("unsupported media type")
 	errFormType      = errors.New("no form")
@@ -46,6 +47,7 @@ var problems = []struct {
 	{errNotFound, problem{404, "NOT_FOUND", "There is nothing at this path"}},
 	{errMethod, problem{405, "METHOD_NOT_ALLOWED", "This path has no such method"}},
 	{errNotAcceptable, problem{406, "NOT_ACCEPTABLE", "This path answers with text/event-stream only"}},
+	{errPrecondition, problem{412, "PRECONDITION_FAILED", "It is not any more what If-Match or If-None-Match asks for: read it again"}},
 	{errSessionToken, problem{413, "TOO_LARGE", "A session's token must be at most 3,800 bytes: a browser keeps no larger cookie"}},
 	{errTooLarge, problem{413, "TOO_LARGE", "The body must be at most 1 MiB"}},
 	{errFormTooLarge, problem{413, "TOO_LARGE", "The form must be at most 13,312 bytes"}},

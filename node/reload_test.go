@@ -207,6 +207,10 @@ func TestWhoIsBlindLetsNobodyIn(t *testing.T) {
 		body := map[string]string{"PUT": `{"all":true}`}[method]
 		wantProblem(t, ask(method, path, s.jane(), body, query(raw)), 503, "UNAVAILABLE", "")
 	}
+	for path, u := range map[string]user{userPreferencePath: s.jane(), tenantPreferencePath: s.administrator(acme)} {
+		wantProblem(t, ask("GET", path, u, ""), 503, "UNAVAILABLE", "")
+		wantProblem(t, ask("PUT", path, u, "{}"), 503, "UNAVAILABLE", "")
+	}
 	// Who revokes may be an administrator who is revoked.
 	wantProblem(t, ask("POST", revokePath, s.administrator(acme), `{"sid":"s1"}`), 503, "UNAVAILABLE", "")
 
