@@ -505,6 +505,8 @@ func TestRequestsInATightLoopAreRefused(t *testing.T) {
 		func(u user) answer { return s.do(s.request(context.Background(), "GET", countPath, u, "")) },
 		func(u user) answer { return s.do(s.request(context.Background(), "GET", listPath, u, "")) },
 		func(u user) answer { return s.do(s.request(context.Background(), "PUT", readPath, u, `{"all":true}`)) },
+		func(u user) answer { return s.do(s.request(context.Background(), "GET", userPreferencePath, u, "")) },
+		func(u user) answer { return s.do(s.request(context.Background(), "PUT", userPreferencePath, u, "{}")) },
 	}
 	taken := 0
 	var last answer

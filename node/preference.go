@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
@@ -61,6 +62,9 @@ func readPreference[P preferences](n *Node, w http.ResponseWriter, r *request, r
 	if err != nil {
 		return err
 	}
+	if err := n.requests.take(caller.Inbox, time.Now()); err != nil {
+		return err
+	}
 	if err := n.sighted(); err != nil {
 		return err
 	}
@@ -101,6 +105,9 @@ func writePreference[P preferences](n *Node, w http.ResponseWriter, r *request, 
 	}
 	if refused != nil {
 		return caller, refused
+	}
+	if err := n.requests.take(caller.Inbox, time.Now()); err != nil {
+		return caller, err
 	}
 	if err := n.sighted(); err != nil {
 		return caller, err
