@@ -384,26 +384,16 @@ func quotedTag(tag string) string {
 	return `"` + tag + `"`
 }
 
-// preferences are what a table shows of them.
-type preferences struct {
-	Types        map[string]bool `json:"types"`
-	MinPriority  string          `json:"minPriority"`
-	MutedTickets []string        `json:"mutedTickets"`
-	QuietHours   *struct {
-		From         string `json:"from"`
-		To           string `json:"to"`
-		TimeZone     string `json:"timeZone"`
-		ExceptUrgent bool   `json:"exceptUrgent"`
-	} `json:"quietHours"`
-}
+// preferences are the answer to pref.
+type preferences struct{ peal.Preferences }
 
 func (p preferences) show(w io.Writer, columns int) error {
 	var on, off []string
 	for t, is := range p.Types {
 		if is {
-			on = append(on, t)
+			on = append(on, string(t))
 		} else {
-			off = append(off, t)
+			off = append(off, string(t))
 		}
 	}
 	quiet := ""
@@ -416,7 +406,7 @@ func (p preferences) show(w io.Writer, columns int) error {
 	rows := [][]string{
 		{"types on", strings.Join(slices.Sorted(slices.Values(on)), " ")},
 		{"types off", strings.Join(slices.Sorted(slices.Values(off)), " ")},
-		{"least priority", p.MinPriority},
+		{"least priority", string(p.MinPriority)},
 		{"muted tickets", strings.Join(p.MutedTickets, " ")},
 		{"quiet hours", quiet},
 	}
