@@ -57,7 +57,7 @@ func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (p Purged, err error) {
 			{part.stream, pl.subject("inbox", r), &p.Notifications},
 			{stateStream(r, part.number), pl.subject("state", r), &p.ReadStates},
 		},
-		[]erasure{{bucketStream(prefBucket(r)), keySubject(prefBucket(r), pl.tokens[:]...), &p.Preferences}},
+		[]erasure{{bucketStream(prefBucket(r)), prefKey(r, in), &p.Preferences}},
 	)
 	return p, err
 }
@@ -69,7 +69,7 @@ func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (p Purged, err error) {
 // Purge.
 func (b *Bus) PurgeTenant(ctx context.Context, t peal.Tenant) (p Purged, err error) {
 	r, tenant := b.cfg.Region, string(t)
-	preferences := keySubject(prefBucket(r), tenant)
+	preferences := tenantPrefKey(r, t)
 	groups := [][]erasure{
 		{
 			{bucketStream(prefBucket(r)), preferences, &p.Preferences},
