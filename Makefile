@@ -1,5 +1,6 @@
-# Everything here needs Go, make and git; `race` a C compiler too, `e2e` Node.js,
-# npm and Chromium, and `image` a builder (it says which). Nothing else is assumed.
+# Everything here needs Go, make and git; `race` a C compiler too, `web` and
+# `web-check` Node.js and npm, `e2e` these and Chromium, and `image` a builder (it
+# says which). Nothing else is assumed.
 
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -10,7 +11,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # Where the vulnerability database is; empty means where govulncheck looks.
 VULNDB ?=
 
-# The oldest Node.js that e2e takes: below it eventsource 4 does not want to run,
+# The oldest Node.js that web and e2e take: below it eventsource 4 does not want to run,
 # and oidc-provider 9 cannot. The latter calls 22 the oldest that it supports.
 NODE := 20
 # The browser of e2e: Chromium, by whatever name it has here.
@@ -40,11 +41,25 @@ test: ## run all tests
 race: ## run all tests with the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...
 
+# Fails, and says so, where there is no Node.js that is new enough.
+have_node = [[ $$(node -p 'parseInt(process.versions.node)' 2>/dev/null) -ge $(NODE) ]] && npm --version >/dev/null 2>&1 || \
+	{ echo "$@: please install Node.js $(NODE) or later, and npm; here is $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
+
+# What it makes is part of the tree, so that `go build` alone is enough.
+.PHONY: web
+web: ## make the browser client again, after a change in web/src or node/openapi.yaml (needs Node.js and npm)
+	@$(have_node)
+	cd web && npm ci && npm run build
+
+.PHONY: web-check
+web-check: ## check and test the browser client, and that it is made of its sources (needs Node.js and npm)
+	@$(have_node)
+	cd web && npm ci && npm run check
+
 # A module of its own: see cmd/peal/e2e/doc.go.
 .PHONY: e2e
 e2e: build ## run other people's clients, browser and issuer against the binary (needs Node.js, npm and Chromium)
-	@[[ $$(node -p 'parseInt(process.versions.node)' 2>/dev/null) -ge $(NODE) ]] && npm --version >/dev/null 2>&1 || \
-		{ echo "e2e: please install Node.js $(NODE) or later, and npm; here is $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
+	@$(have_node)
 	@command -v '$(CHROMIUM)' >/dev/null || \
 		{ echo "e2e: please install Chromium, or say CHROMIUM=FILE" >&2; exit 1; }
 	cd cmd/peal/e2e && npm ci

@@ -1,0 +1,41 @@
+// What the client takes from the browser, in one place, so that a test can give
+// it a clock, locks and storage of its own.
+
+export interface Env {
+  origin: string; // of the page
+  fetch: typeof fetch;
+  now(): number; // ms since 1970
+  random(): number; // in [0, 1)
+  /** after calls f once, in ms; what it returns takes that back. */
+  after(ms: number, f: () => void): () => void;
+  online(): boolean;
+  visible(): boolean;
+  /** listen calls f on an event of the window or the document; what it returns takes that back. */
+  listen(name: "online" | "pagehide" | "pageshow" | "visibilitychange", f: (e: Event) => void): () => void;
+  /** Undefined where the browser has none, or only for pages by HTTPS. */
+  locks: LockManager | undefined;
+  channel: ((name: string) => BroadcastChannel) | undefined;
+  /** Throws where the user does not let pages store. */
+  storage(shared: boolean): Storage;
+}
+
+export const browser = (): Env => ({
+  origin: location.origin,
+  fetch: (...args) => fetch(...args),
+  now: Date.now,
+  random: Math.random,
+  after(ms, f) {
+    // A longer one would come at once.
+    const timer = setTimeout(f, Math.min(ms, 2 ** 31 - 1));
+    return () => clearTimeout(timer);
+  },
+  online: () => navigator.onLine,
+  visible: () => document.visibilityState === "visible",
+  listen(name, f) {
+    addEventListener(name, f, true); // visibilitychange is the document's, and passes by
+    return () => removeEventListener(name, f, true);
+  },
+  locks: navigator.locks,
+  channel: globalThis.BroadcastChannel && ((name) => new BroadcastChannel(name)),
+  storage: (shared) => (shared ? localStorage : sessionStorage),
+});

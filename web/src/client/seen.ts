@@ -1,0 +1,14 @@
+/**
+ * seen returns a function that reports whether it was given an id before, as
+ * far as it remembers: the last 1,024. More than an inbox holds by default, so
+ * that even a replay of all of it repeats nothing.
+ */
+export function seen(): (id: string) => boolean {
+  const ids = new Set<string>(); // in the order they came
+  return (id) => {
+    if (ids.has(id)) return true;
+    if (ids.size >= 1024) ids.delete(ids.values().next().value as string);
+    ids.add(id);
+    return false;
+  };
+}
