@@ -198,7 +198,7 @@ func TestNothingFollowsAnEventStream(t *testing.T) {
 
 func TestNothingIsEncodedOrRedirected(t *testing.T) {
 	s := start(t, nil)
-	for _, path := range []string{"/openapi.yaml", "/livez", "/nothing", connectPath} {
+	for _, path := range []string{"/openapi.yaml", "/peal.js", "/livez", "/nothing", connectPath} {
 		a := s.do(s.request(context.Background(), "GET", path, s.jane(), "", header("Accept-Encoding", "gzip, br, zstd, *")))
 		if got := a.header.Values("Content-Encoding"); got != nil {
 			t.Errorf("%s: encoded as %q", path, got)

@@ -352,7 +352,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	jane := s.jane()
 	for _, path := range []string{
 		"/", "/api", "/metrics", "/debug/pprof/", "/debug/pprof/cmdline", connectPath + "/", strings.ToUpper(connectPath),
-		"/api/v2/ticketing//ticket/sse/notifications", "/x/../livez", "/livez/", "//livez", "/peal.js", "/admin/revoke",
+		"/api/v2/ticketing//ticket/sse/notifications", "/x/../livez", "/livez/", "//livez", "/peal.js/", "/peal.d.ts", "/admin/revoke",
 		"/api/v2/ticketing/ticket%2Fsse%2fnotifications", "/%6civez%2F",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {
@@ -360,7 +360,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 			t.Run(method+" "+path, func(t *testing.T) { wantProblem(t, a, 404, "NOT_FOUND", "") })
 		}
 	}
-	for path, allow := range map[string]string{connectPath: "GET", publishPath: "POST", countPath: "GET", listPath: "GET", readPath: "PUT", "/livez": "GET", "/readyz": "GET", "/openapi.yaml": "GET"} {
+	for path, allow := range map[string]string{connectPath: "GET", publishPath: "POST", countPath: "GET", listPath: "GET", readPath: "PUT", "/livez": "GET", "/readyz": "GET", "/openapi.yaml": "GET", "/peal.js": "GET"} {
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "TRACE"} {
 			if method == allow {
 				continue

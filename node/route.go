@@ -43,6 +43,7 @@ func (n *Node) routes() []route {
 		{"GET", "/livez", n.live},
 		{"GET", "/readyz", n.readiness},
 		{"GET", "/openapi.yaml", n.openapi},
+		{"GET", "/peal.js", n.script},
 	}
 	if n.cfg.Cookies {
 		routes = append(routes,
