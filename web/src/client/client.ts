@@ -38,10 +38,7 @@ export function client(env: Env, options: Options): Client {
       try {
         handler(e as never);
       } catch (error) {
-        // Theirs to see, and not the end of the feed.
-        queueMicrotask(() => {
-          throw error;
-        });
+        env.report(error); // and is not the end of the feed
       }
     }
   }

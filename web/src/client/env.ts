@@ -12,6 +12,8 @@ export interface Env {
   visible(): boolean;
   /** listen calls f on an event of the window or the document; what it returns takes that back. */
   listen(name: "online" | "pagehide" | "pageshow" | "visibilitychange", f: (e: Event) => void): () => void;
+  /** report shows the page's authors what their handler has thrown. */
+  report(error: unknown): void;
   /** Undefined where the browser has none, or only for pages by HTTPS. */
   locks: LockManager | undefined;
   channel: ((name: string) => BroadcastChannel) | undefined;
@@ -35,6 +37,7 @@ export const browser = (): Env => ({
     addEventListener(name, f, true); // visibilitychange is the document's, and passes by
     return () => removeEventListener(name, f, true);
   },
+  report: (error) => reportError(error),
   locks: navigator.locks,
   channel: globalThis.BroadcastChannel && ((name) => new BroadcastChannel(name)),
   storage: (shared) => (shared ? localStorage : sessionStorage),

@@ -74,8 +74,10 @@ export function feed(service: Service, place: Place, reader: Reader): Feed {
     let ended: End | undefined; // decided by us, before the stream has noticed
     let opened = 0; // when `connected` came
     let last = env.now(); // when the last byte came
-    let renewal = () => {};
+    let cancel = () => {}; // takes back the watchdog's next look
+    let renewal = cancel; // and this the renewal
     end = () => {
+      cancel();
       renewal();
       abort.abort();
     };
@@ -87,7 +89,6 @@ export function feed(service: Service, place: Place, reader: Reader): Feed {
     // The watchdog. Its timer may come late, in a hidden tab or after a sleep:
     // who wakes us lets it look at once.
     const started = last;
-    let cancel = () => {};
     const look = (): void => {
       cancel();
       const left = (opened ? last + idle : started + impatience) - env.now();
@@ -170,7 +171,6 @@ export function feed(service: Service, place: Place, reader: Reader): Feed {
       // The network, an abort of ours, or a block that is too long.
       return ended ?? { reason: opened ? "broken" : "unreachable" };
     } finally {
-      cancel();
       end();
       if (opened && env.now() - opened > eager) spent = false;
       if (!opened || !ended?.why) since = ""; // what comes next was not seen live

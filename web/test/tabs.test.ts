@@ -1,0 +1,285 @@
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+import { beat, Browser, Service, Tab } from "./stage.ts";
+
+/** stage starts so many tabs of one browser; the first leads, and is connected. */
+async function stage(t: TestContext, n: number) {
+  const service = await Service.start(t);
+  const browser = new Browser();
+  const tabs: Tab[] = [];
+  const add = async (): Promise<Tab> => {
+    const tab = new Tab(service, browser).start(t);
+    tabs.push(tab);
+    return tab;
+  };
+  const leader = await add();
+  const feed = await service.next();
+  feed.connect("c-0", { unread: 2 });
+  await leader.status("live");
+  for (let i = 1; i < n; i++) await (await add()).status("live");
+  return { service, browser, tabs, feed, add };
+}
+
+test("one connection serves all tabs, and each gets everything", async (t) => {
+  const { service, tabs, feed } = await stage(t, 3);
+  feed.notify(1).event("state", { unread: 1, readState: "s-2", changed: [{ id: "n1", read: true }] }).event("gap", { code: "HISTORY_TRUNCATED", message: "" }, "c-5");
+  feed.notify(2).event("heartbeat", beat);
+  for (const tab of tabs) {
+    await tab.beats(1);
+    assert.deepEqual(tab.ids, ["n1", "n2"]);
+    assert.equal(tab.client.unread, 2);
+    assert.deepEqual([tab.of("state").length, tab.of("gap").length, tab.of("refetch").length], [1, 1, 1]);
+    assert.equal(tab.of("notification")[1]?.cursor, "c-2");
+  }
+  assert.equal(service.asked.length, 1);
+  assert.deepEqual(tabs.map((tab) => tab.whys.length), [1, 0, 0], "a token is needed by who connects");
+});
+
+test("a tab that comes later knows at once what the others know", async (t) => {
+  const { tabs, feed, add } = await stage(t, 2);
+  feed.notify(1);
+  await tabs[1]?.has("n1");
+  const tab = await add();
+  await tab.status("live");
+  assert.equal(tab.client.unread, 3);
+  assert.deepEqual(tab.ids, []);
+  assert.deepEqual(tab.of("refetch"), []);
+  // Its read state too: one that is known is no news.
+  feed.event("state", { unread: 0, readState: "s-9", changed: [] });
+  await tab.until(() => tab.client.unread === 0);
+  assert.deepEqual(tabs.map((tab) => tab.of("refetch").length), [0, 0, 0]);
+});
+
+test("all know how the connection stands", async (t) => {
+  const { service, tabs, feed } = await stage(t, 2);
+  const [leader, other] = tabs as [Tab, Tab];
+  feed.event("error", { code: "DRAINING", message: "" }, "", 1_500);
+  await other.status("waiting");
+  assert.deepEqual(other.client.status, leader.client.status);
+  await leader.retry();
+  (await service.next()).connect("c-0");
+  await other.status("live");
+  assert.deepEqual(other.of("error").map((e) => e.data.code), ["DRAINING"]);
+});
+
+for (const [how, end] of [
+  ["is closed", (tab: Tab) => tab.client.close()],
+  ["is left for another page", (tab: Tab) => tab.fire("pagehide")],
+  ["dies", (tab: Tab) => tab.crash()],
+] as const)
+  test(`when the tab that leads ${how}, another goes on where it was itself`, async (t) => {
+    const { service, browser, tabs, feed } = await stage(t, 3);
+    const [leader, second, third] = tabs as [Tab, Tab, Tab];
+    feed.notify(1).notify(2);
+    await second.has("n2");
+    await third.has("n2");
+    end(leader);
+    const next = await service.next();
+    assert.deepEqual(tabs.map((tab) => tab.whys.length), [1, 1, 0]);
+    assert.equal(next.header("last-event-id"), "c-2");
+    assert.equal(browser.local.items.size, 1);
+    next.connect("c-1", { unread: 3, recovered: true }).notify(2).notify(3).event("heartbeat", beat);
+    for (const tab of [second, third]) {
+      await tab.beats(1);
+      assert.deepEqual(tab.ids, ["n1", "n2", "n3"]);
+      assert.equal(tab.client.unread, 5);
+    }
+    assert.equal(browser.locks.size, 2);
+  });
+
+test("who takes over goes on where it was itself, though another was further", async (t) => {
+  const { service, browser, tabs, feed } = await stage(t, 2);
+  const [leader, other] = tabs as [Tab, Tab];
+  feed.notify(1);
+  await other.has("n1");
+  leader.dead = true; // what it says is not heard any more
+  feed.notify(2);
+  await leader.has("n2");
+  leader.crash();
+  const next = await service.next();
+  assert.deepEqual([...browser.local.items.values()], ["c-2"]);
+  assert.equal(next.header("last-event-id"), "c-1");
+  next.connect("c-1", { unread: 3, recovered: true }).notify(2);
+  await other.has("n2");
+});
+
+test("the next page goes on where the last tab was", async (t) => {
+  const { service, tabs, feed, add } = await stage(t, 2);
+  feed.notify(1);
+  for (const tab of tabs) await tab.has("n1");
+  for (const tab of tabs) tab.client.close();
+  await feed.gone();
+  await add();
+  assert.equal((await service.next()).header("last-event-id"), "c-1");
+});
+
+test("a page that comes back from the browser's cache joins again, and fetches what it has missed", async (t) => {
+  const { service, browser, tabs, feed } = await stage(t, 2);
+  const [first, second] = tabs as [Tab, Tab];
+  feed.notify(1);
+  await second.has("n1");
+  first.fire("pagehide");
+  assert.deepEqual([first.held.timers, browser.channels], [0, 1]);
+  const next = await service.next();
+  next.connect("c-1", { unread: 3 }).notify(2);
+  await second.has("n2");
+  first.fire("pageshow");
+  await first.until(() => first.client.unread === 4);
+  assert.equal(first.of("refetch").length, 1);
+  next.notify(3);
+  await first.has("n3");
+  assert.deepEqual(first.ids, ["n1", "n3"]);
+  assert.equal(service.asked.length, 2);
+  // It was away once more, and nothing has happened.
+  second.fire("pagehide");
+  (await service.next()).connect("c-3", { unread: 5 });
+  await first.until(() => first.client.unread === 5);
+  second.fire("pageshow");
+  await second.until(() => second.client.unread === 5);
+  assert.equal(second.of("refetch").length, 0);
+});
+
+test("a leader that is frozen loses the lead to a tab that is looked at", async (t) => {
+  const { service, browser, tabs, feed } = await stage(t, 2);
+  const [frozen, awake] = tabs as [Tab, Tab];
+  feed.notify(1);
+  await awake.has("n1");
+  frozen.dead = true; // it says nothing, and keeps its lock
+  // 75 s without a word, and 10 s for an answer, each half as long again or more.
+  awake.visible = false;
+  awake.clock.advance(75_000 * 1.51 + 10_000 * 1.51 + 1);
+  assert.equal(awake.whys.length, 0, "not while nobody looks");
+  awake.visible = true;
+  awake.fire("visibilitychange");
+  awake.clock.advance(10_000 * 1.51 + 1);
+  const next = await service.next();
+  assert.equal(next.header("last-event-id"), "c-1");
+  next.connect("c-1", { unread: 3 }).notify(2);
+  await awake.has("n2");
+  // The other notices as soon as it can, ends its connection and follows.
+  await feed.gone();
+  frozen.dead = false;
+  frozen.fire("visibilitychange");
+  next.notify(3);
+  await frozen.has("n3");
+  assert.deepEqual(frozen.ids, ["n1", "n2", "n3"]);
+  assert.equal(frozen.client.unread, 5);
+  assert.equal(browser.locks.size, 2);
+  assert.equal(service.asked.length, 2);
+});
+
+test("a leader that answers keeps the lead, however long nothing happens", async (t) => {
+  const { service, tabs, feed } = await stage(t, 2);
+  const [leader, other] = tabs as [Tab, Tab];
+  leader.online = false;
+  feed.abort();
+  await other.status("offline");
+  const answers = () => other.browser.said.filter((m) => m.includes('"snapshot":true')).length;
+  for (let i = 0; i < 5; i++) {
+    const before = answers();
+    leader.clock.advance(75_000 * 1.51 + 1);
+    other.clock.advance(75_000 * 1.51 + 1); // asks
+    await other.clock.set(75_000 * 1.51); // has heard
+    assert.equal(answers(), before + 1);
+    // The question is a wake-up too: the leader has tried again.
+    (await service.next()).refuse(503, "UNAVAILABLE");
+    await leader.until(() => leader.of("status").filter((e) => e.status.name === "offline").length === i + 2);
+  }
+  assert.equal(other.whys.length, 0);
+});
+
+test("a tab whose token is refused makes room for one with a better one", async (t) => {
+  const service = await Service.start(t);
+  const browser = new Browser();
+  const bad = new Tab(service, browser).start(t);
+  const good = new Tab(service, browser).start(t);
+  (await service.next()).connect("c-9", { userId: "mallory", unread: 7 }).notify(1);
+  await bad.status("refused");
+  (await service.next()).connect("c-1", { unread: 1 }).notify(2);
+  await good.has("n2");
+  assert.deepEqual(good.ids, ["n2"]);
+  assert.equal(bad.client.unread, -1);
+  assert.deepEqual(bad.ids, []);
+  assert.deepEqual([...browser.local.items.values()], ["c-2"]);
+  bad.fire("pageshow");
+  bad.fire("visibilitychange");
+  assert.equal(browser.locks.size, 1);
+});
+
+test("users, tenants, realms and devices do not share", async (t) => {
+  const service = await Service.start(t);
+  const browser = new Browser();
+  for (const more of [{}, { user: "john" }, { tenant: "22222222-2222-4222-8222-222222222222" }, { realm: "globex" }, { device: "b" }]) {
+    const tab = new Tab(service, browser).start(t, more);
+    const feed = await service.next();
+    const user = more.user ?? "jane";
+    feed.connect("c-" + user + (more.device ?? ""), { userId: user, unread: 1 });
+    await tab.status("live");
+    assert.equal(feed.header("last-event-id"), undefined);
+  }
+  assert.equal(browser.local.items.size, 5);
+});
+
+test("without locks or channel each tab has a connection of its own", async (t) => {
+  const service = await Service.start(t);
+  const browser = new Browser();
+  for (let i = 0; i < 2; i++) {
+    const tab = new Tab(service, browser, false).start(t);
+    const feed = await service.next();
+    assert.equal(feed.header("last-event-id"), undefined);
+    feed.connect("c-0").notify(1);
+    await tab.has("n1");
+    assert.equal(tab.session.items.size, 1);
+    tab.client.close();
+    assert.deepEqual(tab.held, { timers: 0, listeners: 0, locks: 0, channels: 0 });
+  }
+  assert.equal(browser.local.items.size, 0);
+});
+
+test("where locks can't be had after all, a tab goes on by itself", async (t) => {
+  const service = await Service.start(t);
+  const tab = new Tab(service);
+  tab.browser.locks.of = () => ({ request: () => Promise.reject(new DOMException("", "SecurityError")) }) as unknown as LockManager;
+  tab.start(t);
+  (await service.next()).connect().notify(1);
+  await tab.has("n1");
+});
+
+test("close leaves nothing, whoever leads", async (t) => {
+  const { service, browser, tabs } = await stage(t, 2);
+  const [leader, other] = tabs as [Tab, Tab];
+  other.client.close();
+  assert.equal(other.clock.size, 0);
+  leader.client.close();
+  await new Promise(setImmediate);
+  for (const tab of tabs) assert.deepEqual(tab.held, { timers: 0, listeners: 0, locks: 0, channels: 0 });
+  assert.equal(browser.channels, 0);
+  assert.equal(service.asked.length, 1);
+});
+
+test("a token is in the header, and nowhere else", async (t) => {
+  const written: string[] = [];
+  for (const name of ["log", "info", "warn", "error", "debug"] as const) t.mock.method(console, name, (...args: unknown[]) => written.push(args.join(" ")));
+  const { service, browser, tabs, feed } = await stage(t, 2);
+  const [leader, other] = tabs as [Tab, Tab];
+  feed.notify(1);
+  await other.has("n1");
+  feed.event("error", { code: "REVOKED", message: "" });
+  (await service.next()).refuse(401, "UNAUTHENTICATED");
+  await leader.retry();
+  (await service.next()).refuse(403, "FORBIDDEN");
+  await leader.status("refused");
+  (await service.next()).connect("c-1");
+  await other.status("live");
+  const call = other.client.count();
+  (await service.next()).refuse(401, "UNAUTHENTICATED");
+  (await service.next()).refuse(401, "UNAUTHENTICATED");
+  const error = (await call.catch((e: unknown) => e)) as Error;
+  leader.client.close();
+  other.client.close();
+  for (const asked of service.asked) assert.match(asked.token ?? "", /^token-/);
+  const all = JSON.stringify([written, browser.said, [...browser.local.items], [...leader.session.items], leader.events, other.events,
+    service.asked.map((a) => a.request.url), String(error), error]);
+  assert.match(all, /c-1/);
+  assert.doesNotMatch(all, /token-\d/);
+});
