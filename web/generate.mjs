@@ -42,17 +42,17 @@ export function generate() {
 
 function declare(name, schema, visit) {
   const head = comment(schema.description, "");
-  if (isObject(schema) && schema.properties) return `${head}export interface ${name} ${body(schema, "", visit)}\n`;
+  if (schema.type === "object" && schema.properties && !schema.oneOf) return `${head}export interface ${name} ${body(schema, "", visit)}\n`;
   return `${head}export type ${name} = ${type_(schema, "", visit)};\n`;
 }
 
-const isObject = (schema) => schema.type === "object";
-
 /** type_ is the TypeScript of one schema. */
 function type_(schema, indent, visit) {
+  if (schema.never) return "never";
   if (schema.$ref) return visit(schema.$ref.replace(/^#\/components\/schemas\//, ""));
   if ("const" in schema) return JSON.stringify(schema.const);
   if (schema.enum) return schema.enum.map((v) => JSON.stringify(v)).join(" | ");
+  if (schema.type === "object" && schema.oneOf) return choices(schema).map((s) => body(s, indent, visit)).join(" | ");
   const some = schema.oneOf ?? schema.anyOf;
   if (some) return some.map((s) => type_(s, indent, visit)).join(" | ");
   if (schema.allOf) return schema.allOf.map((s) => type_(s, indent, visit)).join(" & ");
@@ -73,6 +73,18 @@ function type_(schema, indent, visit) {
       return body(schema, indent, visit);
   }
   throw new Error(`a schema that is not understood: ${JSON.stringify(schema)}`);
+}
+
+/** choices makes one object of each way to have the properties of which exactly one is required. */
+function choices({ oneOf, required = [], properties }) {
+  for (const s of oneOf) if (Object.keys(s).join() !== "required") throw new Error(`a choice that is not understood: ${JSON.stringify(s)}`);
+  const chosen = new Set(oneOf.flatMap((s) => s.required));
+  return oneOf.map((s) => ({
+    required: [...required, ...s.required],
+    properties: Object.fromEntries(
+      Object.entries(properties).map(([name, p]) => [name, chosen.has(name) && !s.required.includes(name) ? { never: true } : p]),
+    ),
+  }));
 }
 
 function body(schema, indent, visit) {

@@ -99,6 +99,16 @@ test("a call that is refused for its token asks for another, once", async (t) =>
   assert.equal(service.pending, 0);
 });
 
+test("who needs a token while one is asked for gets that one", async (t) => {
+  const service = await Service.start(t);
+  const tab = new Tab(service).start(t);
+  const calls = [tab.client.count(), tab.client.count()];
+  for (const asked of [await service.next(), await service.next(), await service.next()])
+    if (asked.request.url === path("ticket/notification/count")) asked.json({});
+  await Promise.all(calls);
+  assert.deepEqual(tab.whys, ["start"]);
+});
+
 test("each tab calls with a token of its own", async (t) => {
   const service = await Service.start(t);
   const browser = new Browser();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { at, beat, Service, Tab } from "./stage.ts";
+import { at, beat, frame, Service, Tab } from "./stage.ts";
 
 async function alone(t: TestContext, prepare: (tab: Tab) => void = () => {}): Promise<{ tab: Tab; service: Service }> {
   const service = await Service.start(t);
@@ -224,6 +224,18 @@ test("a server that ends a connection for its own reason is come back to as it s
     assert.equal((await service.next()).header("last-event-id"), "c-1");
     assert.deepEqual(tab.whys, ["start"]);
   }
+});
+
+test("after its last word nothing of a connection counts", async (t) => {
+  const { tab, service } = await alone(t);
+  const asked = await service.next();
+  asked.connect("c-1");
+  await tab.status("live");
+  const last = frame("error", { code: "DRAINING", message: "" }, "", 1_000);
+  asked.send(last + frame("gap", { code: "UNKNOWN_CURSOR", message: "" }, "c-9"));
+  await tab.retry();
+  assert.equal((await service.next()).header("last-event-id"), "c-1");
+  assert.deepEqual(tab.of("gap"), []);
 });
 
 test("75 s of silence end a connection, and any byte puts that off", async (t) => {

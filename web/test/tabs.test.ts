@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { beat, Browser, Service, Tab } from "./stage.ts";
+import { beat, Browser, Service, Tab, tenant } from "./stage.ts";
 
 /** stage starts so many tabs of one browser; the first leads, and is connected. */
 async function stage(t: TestContext, n: number) {
@@ -145,13 +145,13 @@ test("a leader that is frozen loses the lead to a tab that is looked at", async 
   feed.notify(1);
   await awake.has("n1");
   frozen.dead = true; // it says nothing, and keeps its lock
-  // 75 s without a word, and 10 s for an answer, each half as long again or more.
+  // 75 s without a word, and 10 s for an answer, each with a random part of 10 s more.
   awake.visible = false;
-  awake.clock.advance(75_000 * 1.51 + 10_000 * 1.51 + 1);
+  awake.clock.advance(75_000 + 5_100 + 10_000 + 5_100 + 1);
   assert.equal(awake.whys.length, 0, "not while nobody looks");
   awake.visible = true;
   awake.fire("visibilitychange");
-  awake.clock.advance(10_000 * 1.51 + 1);
+  awake.clock.advance(10_000 + 5_100 + 1);
   const next = await service.next();
   assert.equal(next.header("last-event-id"), "c-1");
   next.connect("c-1", { unread: 3 }).notify(2);
@@ -168,6 +168,27 @@ test("a leader that is frozen loses the lead to a tab that is looked at", async 
   assert.equal(service.asked.length, 2);
 });
 
+test("who does not lead any more is not heard", async (t) => {
+  const { service, browser, tabs, feed } = await stage(t, 3);
+  const [leader, second, third] = tabs as [Tab, Tab, Tab];
+  const last = JSON.parse(browser.said.at(-1) as string);
+  leader.client.close();
+  const next = await service.next();
+  next.connect("c-0", { unread: 2 });
+  await feed.gone();
+  const old = new BroadcastChannel(`peal:${JSON.stringify([service.url + "/api/v2/ticketing/", "acme", tenant, "jane", ""])}`);
+  t.after(() => old.close());
+  for (const from of [last.from, "stranger"]) old.postMessage({ from, message: { ...last.message, event: { type: "state", data: { unread: 99, readState: "s-99" } } } });
+  // What it has said is there before what is said after it.
+  await new Promise(setImmediate);
+  next.notify(1);
+  for (const tab of [second, third]) {
+    await tab.has("n1");
+    assert.equal(tab.client.unread, 3);
+    assert.deepEqual(tab.of("state"), []);
+  }
+});
+
 test("a leader that answers keeps the lead, however long nothing happens", async (t) => {
   const { service, tabs, feed } = await stage(t, 2);
   const [leader, other] = tabs as [Tab, Tab];
@@ -177,9 +198,9 @@ test("a leader that answers keeps the lead, however long nothing happens", async
   const answers = () => other.browser.said.filter((m) => m.includes('"snapshot":true')).length;
   for (let i = 0; i < 5; i++) {
     const before = answers();
-    leader.clock.advance(75_000 * 1.51 + 1);
-    other.clock.advance(75_000 * 1.51 + 1); // asks
-    await other.clock.set(75_000 * 1.51); // has heard
+    leader.clock.advance(75_000 + 5_100 + 1);
+    other.clock.advance(75_000 + 5_100 + 1); // asks
+    await other.clock.set(75_000 + 5_100); // has heard
     assert.equal(answers(), before + 1);
     // The question is a wake-up too: the leader has tried again.
     (await service.next()).refuse(503, "UNAVAILABLE");

@@ -56,7 +56,7 @@ export function tabs<M>(env: Env, name: string, alone: boolean, member: Member<M
   const post = (e: Omit<Envelope<M>, "from">) => channel?.postMessage({ from: me, ...e });
   const later = (ms: number, f: () => void) => {
     cancel();
-    cancel = env.after(ms * (1 + env.random()), f);
+    cancel = env.after(ms + answer * env.random(), f); // not all tabs at once
   };
   const hello = () => {
     post({ hello: true });
