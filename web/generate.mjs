@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 
 // What client.ts names, beside the events.
-const wanted = ["State", "Count", "List", "Read", "ReadAnswer", "Preferences", "Problem"];
+const wanted = ["Count", "List", "Read", "ReadAnswer", "Preferences", "Problem"];
 
 const events = "/api/v2/ticketing/ticket/sse/notifications";
 

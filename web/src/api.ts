@@ -6,6 +6,8 @@ export type ServerEvent =
   | { type: "connected"; data: Connected }
   /** for each notification. Its id: its cursor */
   | { type: "notification"; data: Notification }
+  /** the read state has changed, on whatever device */
+  | { type: "state"; data: State }
   /** what was asked for is no longer stored. Its id: the cursor the feed goes on after */
   | { type: "gap"; data: Gap }
   /** every 30 s, the first within 30 s, at random */
@@ -38,12 +40,14 @@ export interface Count {
   unread: number;
   total: number;
   unreadByPriority: {
-    [key: string]: number;
+    urgent: number;
+    high: number;
+    medium: number;
+    low: number;
   };
-  /** The bound of the inbox has dropped unread ones */
+  /** Unread ones have dropped out of the inbox's bound */
   truncated: boolean;
-  /** As in Connected */
-  readState: string;
+  readState: ReadState;
 }
 
 /** Opaque printable ASCII */
@@ -73,18 +77,17 @@ export interface Heartbeat {
 export type Id = string;
 
 export interface List {
-  /** The newest first */
-  notifications: Listed[];
-  /** What to give as `before` for the next page; null after the last one */
+  /** Newest first */
+  notifications: ListedNotification[];
+  /** The `before` of the next page; null: there is none */
   next: string | null;
-  /** Where the list is true: connect after it and there is no hole */
+  /** Where the list is true: what came later comes after it */
   cursor: Cursor;
-  /** As in Connected */
-  readState: string;
+  readState: ReadState;
 }
 
-/** A Notification, and where it is */
-export interface Listed {
+/** A notification as it is stored, with its current `read`, and its place besides */
+export interface ListedNotification {
   id: Id;
   type: Type;
   ticketId: Id;
@@ -94,6 +97,7 @@ export interface Listed {
   priority: Priority;
   category: string;
   createdAt: Timestamp;
+  /** The current value */
   read: boolean;
   /** A path beginning with exactly one /, or an https URL of a host that the operator allows */
   actionUrl: string;
@@ -102,6 +106,7 @@ export interface Listed {
   reasons: Reason[];
   /** Made in the user's quiet hours. Shown without sound or toast. Absent means false */
   silent?: boolean;
+  /** Its place */
   cursor: Cursor;
 }
 
@@ -138,13 +143,24 @@ export interface Notification {
   silent?: boolean;
 }
 
-/** What is absent has its default */
+/**
+ * What a user wants to be told of. A value that is absent is the tenant's,
+ * and where the tenant has none, every type is on, `minPriority` is low and
+ * no hour is quiet. Each type is a value of its own. Muted tickets are
+ * those of both. At most 147,456 bytes of JSON without spaces.
+ *
+ * About a type that the tenant has locked only the tenant's values decide
+ * whether there is a notification; the user's quiet hours may still make
+ * it silent.
+ */
 export interface Preferences {
-  /** Whether a type is wanted, by type */
+  /** False switches a type off */
   types?: {
     [key: string]: boolean;
   };
+  /** Below it no notification is made */
   minPriority?: Priority;
+  /** Ids of tickets of which no notification is made. They come back sorted */
   mutedTickets?: Id[];
   quietHours?: QuietHours;
 }
@@ -162,46 +178,76 @@ export interface Problem {
   instance: string;
 }
 
-export type ProblemCode = "INVALID_REQUEST" | "UNAUTHENTICATED" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "NOT_ACCEPTABLE" | "TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "CONNECTION_LIMIT" | "RATE_LIMIT" | "INTERNAL" | "UNAVAILABLE";
+export type ProblemCode = "INVALID_REQUEST" | "UNAUTHENTICATED" | "FORBIDDEN" | "NOT_FOUND" | "METHOD_NOT_ALLOWED" | "NOT_ACCEPTABLE" | "PRECONDITION_FAILED" | "TOO_LARGE" | "UNSUPPORTED_MEDIA_TYPE" | "CONNECTION_LIMIT" | "RATE_LIMIT" | "INTERNAL" | "UNAVAILABLE";
 
+/**
+ * Every day from `from` up to `to`, by the clock on a wall in the time
+ * zone, past midnight if `from` is the later. What is made then has
+ * `silent`. Where both are the same no hour is quiet: so a user goes
+ * without the tenant's.
+ */
 export interface QuietHours {
   from: string;
   to: string;
-  /** A name of the IANA time zone database */
+  /** A name of the IANA time zone database, such as Asia/Kolkata */
   timeZone: string;
+  /** What is urgent is not silent */
   exceptUrgent?: boolean;
 }
 
-/** Which notifications to mark, and as what */
+/** Exactly one of `ids`, `upTo` and `all` */
 export type Read = {
   ids: Id[];
+  upTo?: never;
+  all?: never;
+  /** False: unread again. Not with all */
   read?: boolean;
 } | {
+  ids?: never;
+  /** That one and all older ones */
   upTo: Cursor;
+  all?: never;
+  /** False: unread again. Not with all */
   read?: boolean;
 } | {
+  ids?: never;
+  upTo?: never;
   /** Up to the newest at that moment */
   all: true;
+  /** False: unread again. Not with all */
+  read?: boolean;
 };
 
 export interface ReadAnswer {
+  /** So many were not so before */
   changed: number;
+  /** So many are unread now */
   unread: number;
 }
+
+/** An opaque version. A client that comes back and finds another one refetches its list */
+export type ReadState = string;
 
 export type Reason = "assignee" | "previousAssignee" | "watcher" | "mention" | "approver" | "requester" | "queue" | "recipient";
 
-/** The read state changed on one of the user's devices. With more than 100 changes `refetch` stands in the place of `changed` */
-export interface State {
+/** The read state has changed on some device. It has either `changed`, or `refetch` where that would be too much. */
+export type State = {
+  /** How many are unread now */
   unread: number;
-  /** As in Connected */
-  readState: string;
-  changed?: {
+  readState: ReadState;
+  changed: {
     id: Id;
     read: boolean;
   }[];
-  refetch?: true;
-}
+  refetch?: never;
+} | {
+  /** How many are unread now */
+  unread: number;
+  readState: ReadState;
+  changed?: never;
+  /** More has changed: fetch the list again */
+  refetch: true;
+};
 
 /** UTC with milliseconds */
 export type Timestamp = string;

@@ -1,4 +1,4 @@
-import type { Count, Cursor, Id, List, Preferences, Priority, Read, ReadAnswer, ServerEvent, State, Type } from "../api.ts";
+import type { Count, Cursor, Id, List, Preferences, Priority, Read, ReadAnswer, ServerEvent, Type } from "../api.ts";
 
 export interface Options {
   /** Of the service, such as "https://peal.example.com"; "" or left out: the page's own origin. */
@@ -33,10 +33,9 @@ export type Status =
   | { name: "refused"; reason: string };
 
 export type PealEvent =
-  | Exclude<ServerEvent, { type: "notification" | "state" }>
+  | Exclude<ServerEvent, { type: "notification" }>
   /** fresh: it has just been made, as far as can be told, and is not repeated from while nobody was here. */
   | (Extract<ServerEvent, { type: "notification" }> & { cursor: Cursor; fresh: boolean })
-  | { type: "state"; data: State }
   | { type: "status"; status: Status }
   /** The client's unread has changed. */
   | { type: "unread"; unread: number }
