@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 import { generate } from "./generate.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -15,7 +15,7 @@ const check = process.argv.includes("--check");
 const modules = [
   { name: "peal", entry: "client/index", most: 5_000 },
   { name: "peal-bell", entry: "bell/index", most: 14_000 },
-].filter(({ entry }) => existsSync(join(here, "src", entry + ".ts")));
+];
 
 const trouble = [];
 
@@ -30,6 +30,17 @@ function put(name, text) {
   writeFileSync(file, text);
 }
 
+/** sheets puts a style sheet into a module as a text, minified. */
+const sheets = {
+  name: "sheets",
+  setup({ onLoad }) {
+    onLoad({ filter: /\.css$/ }, async ({ path }) => {
+      const { code } = await transform(readFileSync(path, "utf8"), { loader: "css", minify: true, target: ["chrome123", "firefox128", "safari17.5"] });
+      return { contents: code.trim(), loader: "text" };
+    });
+  },
+};
+
 async function script({ name, entry, most }) {
   const { outputFiles } = await build({
     entryPoints: [join(here, "src", entry + ".ts")],
@@ -39,6 +50,7 @@ async function script({ name, entry, most }) {
     target: "es2022",
     charset: "utf8",
     legalComments: "none",
+    plugins: [sheets],
     banner: { js: "// peal, Apache-2.0, https://github.com/pealhq/peal" },
     write: false,
   });

@@ -327,6 +327,8 @@ export interface Stored {
  * throws where there was no answer.
  */
 export interface Client {
+    /** Names what the clients of one user and device share, in all tabs of a browser. */
+    readonly name: string;
     readonly status: Status;
     /** How many are unread; -1 before it is known. */
     readonly unread: number;

@@ -51,6 +51,7 @@ export function calls(s: Service, signal: AbortSignal): Pick<Client, "list" | "c
       if (body) {
         headers["Content-Type"] = "application/json";
         init.method = "PUT";
+        init.keepalive = true; // what is marked by following a link outlives the page
         init.body = JSON.stringify(body);
       }
       let token = await s.tokens.get();

@@ -120,6 +120,7 @@ export function client(env: Env, options: Options): Client {
   group.join();
 
   return {
+    name,
     get status() {
       return status;
     },

@@ -1,0 +1,4 @@
+declare module "*.css" {
+  const text: string; // the build puts the sheet in, minified
+  export default text;
+}

@@ -1,0 +1,110 @@
+// The toasts on the screen.
+
+import type { Notification } from "../client/index.ts";
+import { button, h, say, tool } from "./dom.ts";
+import type { Words } from "./messages.ts";
+import { content, type Open } from "./row.ts";
+import { Stack } from "./toasts.ts";
+
+const stay = 8; // how long a toast that is not urgent stays, in seconds
+
+/** What the toasts need of the bell around them. */
+export interface Around {
+  words: Words;
+  open: Open;
+  /** Opens the panel. */
+  show(): void;
+  /** Gives the focus to the button. */
+  focus(): void;
+  /** A toast has left the screen. */
+  gone(id: string): void;
+}
+
+/** Pops shows a stack of toasts. Their time stands still while one of them is
+ * pointed at or has the focus. */
+export interface Pops {
+  element: HTMLElement;
+  add(n: Notification): void;
+  remove(id: string): void;
+  /** seen takes away all that are not urgent. */
+  seen(): void;
+  clear(): void;
+}
+
+export function pops({ words, open, show, focus, gone }: Around): Pops {
+  const { messages } = words;
+  const stack = new Stack();
+  const toasts = new Map<string, { element: HTMLElement; left: number }>(); // left in seconds
+  const more = button("more", show);
+  const element = h("div", { className: "toasts", part: "toasts", popover: "manual" });
+  let clock: ReturnType<typeof setInterval> | undefined;
+
+  function remove(id: string): void {
+    stack.remove(id);
+    render();
+  }
+
+  // dismiss removes a toast that has the focus, which goes to the next one, or
+  // to the button of the bell.
+  function dismiss(id: string): void {
+    remove(id);
+    const next = element.querySelector("button");
+    if (next) next.focus();
+    else focus();
+  }
+
+  function render(): void {
+    const { shown } = stack;
+    for (const [id, toast] of toasts) {
+      if (shown.some((n) => n.id === id)) continue;
+      toast.element.remove();
+      toasts.delete(id);
+      gone(id);
+    }
+    const some = shown.length > 0;
+    if (element.isConnected) element.togglePopover(some);
+    for (const n of [...shown].reverse()) if (!toasts.has(n.id)) add(n);
+    say(more, words.say(messages.more, stack.more));
+    if (stack.more) element.append(more);
+    else more.remove();
+    clearInterval(clock);
+    if (some) clock = setInterval(tick, 1000);
+  }
+
+  function tick(): void {
+    if (!element.matches(":hover,:focus-within")) toasts.forEach((toast, id) => --toast.left < 0 && remove(id));
+  }
+
+  function add(n: Notification): void {
+    const urgent = n.priority === "urgent";
+    const away = () => dismiss(n.id);
+    const toast = h("div", { className: urgent ? "toast urgent" : "toast", part: "toast", role: urgent ? "alert" : "status" },
+      content(n, words, (n, e) => { remove(n.id); open(n, e); }),
+      tool("close", messages.close, away),
+    );
+    toast.onkeydown = (e) => {
+      if (e.key !== "Escape") return;
+      e.stopPropagation();
+      away();
+    };
+    toasts.set(n.id, { element: toast, left: urgent ? Infinity : stay });
+    element.prepend(toast);
+  }
+
+  return {
+    element,
+    remove,
+    seen() {
+      stack.seen();
+      render();
+    },
+    clear() {
+      stack.clear();
+      render();
+    },
+    add(n) {
+      stack.add(n);
+      render();
+    },
+  };
+}

@@ -1,0 +1,80 @@
+// The preferences: a form.
+
+import { PealError, type Client, type Preferences, type Stored } from "../client/index.ts";
+import { h, types } from "./dom.ts";
+import type { Words } from "./messages.ts";
+
+const priorities = ["low", "medium", "high", "urgent"];
+
+/** chosen is the preferences after a form was filled in. What is as it was stays
+ * as it was written: what was left out goes on being the default. */
+export function chosen(value: Preferences, form: FormData): Preferences {
+  const next = { ...value, types: { ...value.types } as Record<string, boolean> };
+  for (const type in types) if (form.has(type) !== (next.types[type] ?? true)) next.types[type] = form.has(type);
+  const text = (name: string) => form.get(name) as never;
+  if (text("minPriority") !== (value.minPriority ?? "low")) next.minPriority = text("minPriority");
+  if (value.mutedTickets) next.mutedTickets = form.getAll("muted") as string[];
+  delete next.quietHours;
+  if (form.has("quiet")) next.quietHours = { from: text("from"), to: text("to"), timeZone: text("timeZone"), exceptUrgent: form.has("exceptUrgent") };
+  return next as Preferences;
+}
+
+/** form makes the form. number answers a ticket's number; say tells the user
+ * something; saved gets what was saved. */
+export function form(words: Words, client: Client, { value, etag }: Stored, number: (ticketId: string) => string, say: (text: string) => void, saved: (value: Preferences) => void): HTMLFormElement {
+  const { messages } = words;
+  const element = h("form");
+
+  const check = (name: string, label: string, checked: boolean, value = "on") =>
+    h("label", { className: "check" }, h("input", { type: "checkbox", name, value, checked }), label);
+  const field = (label: string, control: HTMLElement) => h("label", {}, label, control);
+  const group = (label: string, ...content: Node[]) => h("fieldset", {}, h("legend", {}, label), ...content);
+
+  function fill(): void {
+    const hours = value.quietHours;
+    const zone = h("input", { name: "timeZone", value: hours?.timeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone, required: true });
+    zone.setAttribute("list", "zones");
+    zone.oninput = () => {
+      try {
+        Intl.DateTimeFormat("en", { timeZone: zone.value });
+        zone.setCustomValidity("");
+      } catch {
+        zone.setCustomValidity(messages.badTimeZone);
+      }
+    };
+    const time = (name: string, value: string) => h("input", { type: "time", name, value, required: true });
+    const quiet = h("fieldset", {},
+      h("div", { className: "two" }, field(messages.from, time("from", hours?.from ?? "22:00")), field(messages.to, time("to", hours?.to ?? "07:00"))),
+      field(messages.timeZone, zone), h("datalist", { id: "zones" }, ...Intl.supportedValuesOf("timeZone").map((value) => h("option", { value }))),
+      check("exceptUrgent", messages.exceptUrgent, hours?.exceptUrgent ?? true));
+    const onoff = check("quiet", messages.quiet, Boolean(hours));
+    onoff.onchange = () => { quiet.hidden = quiet.disabled = !onoff.querySelector("input")!.checked; };
+    quiet.hidden = quiet.disabled = !hours;
+    const muted = value.mutedTickets ?? [];
+
+    element.replaceChildren(
+      h("div", { className: "scroll" },
+        group(messages.tellMe, h("div", { className: "two" }, ...Object.keys(types).map((type) => check(type, words.name(type), (value.types as Record<string, boolean> | undefined)?.[type] ?? true)))),
+        field(messages.atLeast, h("select", { name: "minPriority" }, ...priorities.map((value_) =>
+          h("option", { value: value_, selected: value_ === (value.minPriority ?? "low") }, words.name(value_))))),
+        onoff, quiet,
+        muted.length > 0 && group(messages.mutedTickets, h("div", { className: "two" }, ...muted.map((id) => check("muted", number(id), true, id)))),
+      ),
+      h("button", { className: "primary" }, messages.save),
+    );
+    element.onsubmit = async (e) => {
+      e.preventDefault();
+      try {
+        saved((await client.setPreferences(chosen(value, new FormData(element)), etag)).value);
+      } catch (err) {
+        if (!(err instanceof PealError) || err.status !== 412) return say(messages.failed);
+        ({ value, etag } = await client.preferences());
+        fill();
+        say(messages.changed);
+      }
+    };
+  }
+
+  fill();
+  return element;
+}
