@@ -15,6 +15,7 @@ import (
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth/issuer"
 	"github.com/pealhq/peal/node"
+	"github.com/pealhq/peal/web"
 )
 
 //go:embed demo
@@ -23,12 +24,14 @@ var demoFiles embed.FS
 // demoTTL is how long the demo page's tokens are good. It asks for new ones.
 const demoTTL = 15 * time.Minute
 
-// demoPolicy lets the page load nothing that is not ours.
+// demoPolicy lets the page load nothing that is not ours, and be framed by nobody
+// but itself: its devices are pages of their own. No script makes markup of text.
 const demoPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'; " +
+	"require-trusted-types-for 'script'; trusted-types 'none'"
 
-// demo serves the demo page under /demo/, and the session it signs jane in
-// with.
+// demo serves the demo page under /demo/ with the bell that it shows, and the
+// session it signs jane in with.
 func demo(tokens *issuer.Issuer, log *slog.Logger) http.Handler {
 	files, err := fs.Sub(demoFiles, "demo")
 	if err != nil {
@@ -56,6 +59,9 @@ func demo(tokens *issuer.Issuer, log *slog.Logger) http.Handler {
 			name = "index.html"
 		}
 		content, err := fs.ReadFile(files, name)
+		if name == "peal-bell.js" {
+			content, err = []byte(web.Bell()), nil
+		}
 		if err != nil {
 			http.Error(w, "There is nothing here.", http.StatusNotFound)
 			return

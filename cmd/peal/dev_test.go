@@ -477,6 +477,7 @@ func TestDemoSignsInOnlyFromHere(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/demo/": "text/html; charset=utf-8", "/demo/demo.js": "text/javascript; charset=utf-8", "/demo/demo.css": "text/css; charset=utf-8",
+		"/demo/device.html": "text/html; charset=utf-8", "/demo/peal-bell.js": "text/javascript; charset=utf-8",
 	} {
 		r, _ := http.NewRequest(http.MethodGet, path, nil)
 		w := httptest.NewRecorder()

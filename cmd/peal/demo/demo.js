@@ -1,182 +1,99 @@
-// The demo page of peal dev: a live inbox, a publisher, and a line to cut.
+// The demo page of peal dev: a publisher, and two devices of one user whose lines
+// can be cut. Each device is a page of its own, in a frame.
 
-import { Feed } from "./stream.js";
-import { Inbox } from "./inbox.js";
 import { Publisher } from "./publisher.js";
-import { current, caller } from "./session.js";
-import { toast } from "./toasts.js";
+import { current } from "./session.js";
 import * as view from "./view.js";
 
-// Inbox and feed.
+// A Device is what this page knows of a frame: its state, what it has shown, and
+// its last absence, {sent, arrived} of the samples that were sent meanwhile.
+class Device {
+  status = { name: "connecting" };
+  away = null;
+  #seen = new Set(); // ids of notifications
+  #twice = 0;
 
-let inbox;
-let feed;
-let publisher;
-let connected = null; // the data of this connection's first event
-let connections = 0;
-let received = 0;
-let blocks = 0;
-let heartbeat = 0; // when the last one came
+  constructor(name) {
+    this.name = name;
+    this.panel = new view.DevicePanel(name, () => this.#toggle());
+  }
 
-const events = {
-  connected(value) {
-    connections++;
-    connected = value;
-    if (away?.resumed || away?.cursor === "") away = null;
-    if (away) away.resumed = true;
-    inbox.unread = value.unread;
-    view.showUnread(inbox.unread);
-    view.showFact("recovered", value.recovered ? "yes" : "no");
-    view.showFact("reconnects", String(connections - 1));
-  },
+  // take handles a message of the frame, and answers the id of a notification
+  // that is new there.
+  take({ status, event, data }) {
+    let fresh;
+    if (status) {
+      if (["offline", "waiting"].includes(status.name)) this.away ??= { sent: new Set(), arrived: 0 };
+      this.status = status;
+    }
+    if (event === "gap") this.away = null;
+    if (event === "notification") {
+      if (this.#seen.has(data.id)) this.#twice++;
+      else fresh = data.id;
+      this.#seen.add(data.id);
+      if (this.away?.sent.has(data.id)) this.away.arrived++;
+    }
+    this.show();
+    return fresh;
+  }
 
-  notification(value) {
-    received++;
-    const replayed = Date.parse(value.createdAt) < Date.parse(connected.timestamp);
-    const entry = inbox.add(value, replayed);
-    view.showFact("received", String(received));
-    view.showUnread(inbox.unread, !value.silent);
-    if (!entry) {
-      if (away) away.repeated++;
+  // sent hears of a sample that was stored.
+  sent(id) {
+    if (this.status.name === "live") {
+      if (this.away && this.away.arrived === this.away.sent.size) this.away = null;
       return;
     }
-    show(true);
-    if (replayed && away) away.recovered++;
-    if (!replayed || connections > 1) toast(value);
-    publisher.arrived(value.id);
-    announceNew();
-  },
-
-  gap(value) {
-    inbox.gap(value.code);
-    view.showFact("recovered", "no: gap");
-    if (away) away.gap = true;
-    show(true);
-  },
-
-  heartbeat() {
-    heartbeat = Date.now();
-  },
-};
-
-function onEvent(block, value) {
-  view.log(block, ++blocks);
-  if (value !== undefined && Object.hasOwn(events, block.event)) events[block.event](value);
-  inbox.cursor = feed.cursor;
-  inbox.touch();
-  view.showFact("cursor", feed.cursor || "none");
-  if (state.name === "live") describe(); // the story of a resume goes on
-}
-
-function show(fresh = false) {
-  view.showEntries(inbox.entries, fresh);
-  view.showUnread(inbox.unread);
-}
-
-let fresh = 0;
-let telling = 0;
-
-// announceNew tells screen readers how many came, at most once a second.
-function announceNew() {
-  fresh++;
-  telling ||= setTimeout(() => {
-    view.announce(fresh === 1 ? "1 new notification" : `${fresh} new notifications`);
-    fresh = telling = 0;
-  }, 1000);
-}
-
-// The connection and its story.
-
-let state = { name: "connecting" };
-
-// away is the last absence, from the loss of a connection until the one after
-// the next: {at, cursor} of its beginning, {sent, arrived} of this page's own
-// samples, {recovered, repeated} of what came after it, {resumed, gap}.
-let away = null;
-
-function onState(next) {
-  const gone = ["waiting", "offline", "refused"].includes(next.name);
-  if (gone && (!away || away.resumed)) {
-    away = { cursor: feed.cursor, sent: 0, arrived: 0, recovered: 0, repeated: 0, resumed: false, gap: false };
+    this.away?.sent.add(id);
+    this.show();
   }
-  if (next.name === "offline") away.at = new Date();
-  state = next;
-  describe();
-  view.announce({ live: "Connection live", waiting: "Connection lost, reconnecting", offline: "Offline", refused: "Connection refused" }[next.name] ?? "");
+
+  show() {
+    this.panel.show(this.status, this.#story());
+  }
+
+  #story() {
+    const { sent, arrived } = this.away ?? {};
+    const n = sent?.size ?? 0;
+    switch (this.status.name) {
+      case "live":
+        if (n > arrived) return `Catching up: ${arrived} of ${n} so far.`;
+        if (n > 0) return `Nothing missed: ${arrived} of ${n} sent meanwhile arrived, ${this.#twice ? `${this.#twice} twice` : "each once"}.`;
+        return "What is sent appears here as soon as it is stored.";
+      case "offline":
+        return n > 0 ? `${n} sent meanwhile. peal keeps them for this device.` : "The line is cut. Send a few samples now.";
+      case "waiting":
+        return `Reconnecting by itself: ${this.status.reason}.`;
+      case "refused":
+        return `Refused: ${this.status.reason}.`;
+      default:
+        return "Connecting.";
+    }
+  }
+
+  #toggle() {
+    this.panel.post(this.status.name === "offline" || this.status.name === "refused" ? "plug" : "cut");
+  }
 }
 
-function describe() {
-  view.showConnection(state.name, words[state.name]());
-}
+const devices = new Map(["laptop", "phone"].map((name) => [name, new Device(name)]));
 
-const words = {
-  connecting: () => ({
-    pill: "Connecting", title: "Connecting", action: "Drop the connection",
-    text: feed.cursor ? `Asking for everything after ${feed.cursor}.` : "Asking for a token and opening the stream.",
-  }),
-  live: () => ({
-    pill: "Live", title: "Live", action: "Drop the connection",
-    text: away ? resumed() : "Notifications arrive as soon as they are stored. Drop the connection, send a few, and watch them come in afterwards.",
-  }),
-  waiting: () => {
-    const s = Math.max(1, Math.ceil((state.until - Date.now()) / 1000));
-    return {
-      pill: `Reconnecting in ${s} s`, title: `Reconnecting in ${s} s`, action: "Try now",
-      text: `${state.reason}. Nothing is lost: the feed will go on after the last id seen.`,
-    };
-  },
-  offline: () => ({
-    pill: "Offline", title: "Offline", action: "Reconnect",
-    text: `You closed the connection at ${view.clock(away.at)}. ${away.sent === 0 ? "Send some samples now" : `${away.sent} sent meanwhile`}: peal stores them, and on reconnecting this page asks for what came after ${away.cursor || "its start"}.`,
-  }),
-  refused: () => ({ pill: "Refused", title: "Refused", action: "Try again", text: `${state.reason}.` }),
-};
-
-// resumed tells what the resume has brought so far.
-function resumed() {
-  const { cursor, sent, arrived, recovered, repeated, gap } = away;
-  if (gap) return "Back, with a gap: some of the history is no longer stored, and the list says where.";
-  if (sent > arrived) return `Catching up after ${cursor}: ${arrived} of ${sent} so far.`;
-  if (sent + recovered === 0) return `Nothing is missed: nothing new was stored after ${cursor}, and the feed goes on from there.`;
-  const what = sent > 0 ? `${arrived} of ${sent} sent while offline arrived` : `${recovered} stored while offline arrived`;
-  const once = repeated > 0 ? `${repeated} came again and were dropped` : "each once";
-  return `Nothing is missed: ${what}, ${once}. The feed went on right after ${cursor}.`;
-}
-
-function toggle() {
-  if (state.name === "waiting") return feed.hurry();
-  if (state.name === "offline" || state.name === "refused") return feed.start();
-  feed.stop();
-}
-
-// Start.
-
-async function open(renew) {
-  const s = await current(renew);
-  return { url: `${s.api}/ticket/sse/notifications`, headers: { ...caller(s), Accept: "text/event-stream" } };
-}
-
-async function start() {
-  const s = await current();
-  view.showSession(s);
-  publisher = new Publisher({ absence: () => (state.name === "live" ? null : away), onChange: describe });
-  publisher.preview(s, "mention");
-  inbox = new Inbox(`peal.demo/${s.tenant}/${s.realm}/${s.user}`);
-  show();
-  feed = new Feed({ cursor: inbox.cursor, open, onEvent, onState });
-  view.showFact("cursor", feed.cursor || "none");
-  feed.start();
-
-  view.$("toggle").addEventListener("click", toggle);
-  addEventListener("online", () => feed.hurry());
-  setInterval(() => {
-    view.tick();
-    if (state.name === "waiting") describe();
-    if (heartbeat) view.showFact("heartbeat", view.ago(heartbeat));
-  }, 1000);
-}
-
-start().catch((err) => {
-  view.showConnection("refused", { pill: "Refused", title: "No session", action: "Reload", text: `${err.reason ?? "peal does not answer"}.` });
-  view.$("toggle").addEventListener("click", () => location.reload());
+const publisher = new Publisher({
+  online: () => [...devices.values()].filter((device) => device.status.name === "live").map((device) => device.name),
+  onStored: (id) => devices.forEach((device) => device.sent(id)),
 });
+
+addEventListener("message", ({ origin, source, data }) => {
+  const device = devices.get(data?.device);
+  if (origin !== location.origin || source !== device?.panel.window) return;
+  if (data.event) view.log(data);
+  const id = device.take(data);
+  if (id) publisher.arrived(id, device.name);
+});
+
+current().then(
+  (session) => {
+    view.showSession(session);
+    publisher.preview(session, "mention");
+  },
+  (err) => view.setText("result", `${err.reason ?? "peal does not answer"}.`),
+);

@@ -1,25 +1,24 @@
-// Publishing samples, and telling how long each took to the screen.
+// Publishing samples, and telling how long each took to the screens.
 
 import { samples, compose, request, curl, redact } from "./samples.js";
-import { current } from "./session.js";
-import { problem } from "./stream.js";
+import { current, problem } from "./session.js";
 import * as view from "./view.js";
 
 const burst = 20;
 const mostEarly = 200;
 
 // Publisher sends samples. A batch is what one click sends: {began, total,
-// arrived, absence}; absence is the one in which it was sent, or null.
+// waiting}; waiting maps each device that was online to how many it still lacks.
 export class Publisher {
   #pending = new Map(); // notification id → its batch
-  #early = new Set(); // ids that came before the answer to their POST
+  #early = []; // [id, device] of those that came before the answer to their POST
   #turn = 0;
   #body = null; // of the curl on the page
 
-  // absence answers the present absence of the page, or null. onChange hears
-  // that the numbers of an absence have changed.
-  constructor({ absence, onChange }) {
-    Object.assign(this, { absence, onChange });
+  // online answers the names of the devices that are; onStored hears the id of
+  // each sample once it is stored.
+  constructor({ online, onStored }) {
+    Object.assign(this, { online, onStored });
     view.showSamples((type) => this.#send([type]));
     view.$("burst").addEventListener("click", () => {
       const types = Object.keys(samples);
@@ -33,24 +32,22 @@ export class Publisher {
     this.#show(request(session, compose(type, session.user, this.#turn)));
   }
 
-  // arrived takes the id of every notification that reaches the page.
-  arrived(id) {
+  // arrived takes the id of every notification that is new on a device.
+  arrived(id, device) {
     const batch = this.#pending.get(id);
-    this.#pending.delete(id);
-    if (batch) return this.#arrive(batch);
-    this.#early.add(id);
-    if (this.#early.size > mostEarly) this.#early.delete(this.#early.values().next().value);
+    if (batch) return this.#arrive(batch, device);
+    this.#early.push([id, device]);
+    if (this.#early.length > mostEarly) this.#early.shift();
   }
 
   async #send(types) {
-    const batch = { began: performance.now(), total: types.length, arrived: 0, absence: this.absence() };
+    const total = types.length;
+    const batch = { began: performance.now(), total, waiting: new Map(this.online().map((device) => [device, total])), took: [] };
     const failures = (await Promise.all(types.map((type) => this.#post(type, batch)))).filter(Boolean);
     if (failures.length > 0) {
-      const which = types.length > 1 ? `${failures.length} of ${types.length} not` : "Not";
-      view.setText("result", `${which} published: ${failures[0]}`);
-    } else if (batch.arrived < batch.total) {
-      const stored = types.length > 1 ? `${types.length} × 202 Accepted: stored` : "202 Accepted: stored";
-      view.setText("result", batch.absence ? `${stored}, and waiting for this page to come back` : stored);
+      view.setText("result", `${total > 1 ? `${failures.length} of ${total} not` : "Not"} published: ${failures[0]}`);
+    } else if (batch.waiting.size > 0 || batch.took.length === 0) {
+      view.setText("result", total > 1 ? `${total} × 202 Accepted: stored.` : "202 Accepted: stored.");
     }
   }
 
@@ -71,21 +68,20 @@ export class Publisher {
   }
 
   #stored(id, batch) {
-    if (batch.absence) batch.absence.sent++;
-    if (this.#early.delete(id)) this.#arrive(batch);
-    else this.#pending.set(id, batch);
-    this.onChange();
+    this.#pending.set(id, batch);
+    for (const [early, device] of this.#early) if (early === id) this.#arrive(batch, device);
+    this.#early = this.#early.filter(([early]) => early !== id);
+    this.onStored(id);
   }
 
-  #arrive(batch) {
-    batch.arrived++;
-    if (batch.absence) batch.absence.arrived++;
-    if (batch.arrived < batch.total) return;
-    const all = batch.total > 1 ? `All ${batch.total}` : "202 Accepted:";
-    if (batch.absence) return view.setText("result", `${all} arrived after the resume`);
-    const ms = Math.max(1, Math.round(performance.now() - batch.began));
-    view.showFact("latency", batch.total > 1 ? `${ms} ms for ${batch.total}` : `${ms} ms`);
-    view.setText("result", `${all} on screen ${ms} ms after the click`);
+  #arrive(batch, device) {
+    const left = batch.waiting.get(device) - 1;
+    if (!(left >= 0)) return; // it was away when the sample was sent
+    batch.waiting.set(device, left);
+    if (left > 0) return;
+    batch.waiting.delete(device);
+    batch.took.push(`${device} ${Math.max(1, Math.round(performance.now() - batch.began))} ms`);
+    view.setText("result", `${batch.total > 1 ? `All ${batch.total} on screen` : "On screen"} after the click: ${batch.took.join(", ")}.`);
   }
 
   #show(req) {
@@ -100,6 +96,6 @@ export class Publisher {
     } catch {
       view.setText("copy", "Not allowed");
     }
-    setTimeout(view.setText, 1600, "copy", "Copy");
+    setTimeout(view.setText, 1600, "copy", "Copy for a shell");
   }
 }

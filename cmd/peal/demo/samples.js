@@ -1,7 +1,7 @@
 // A realistic sample of each type of notification, and the request that
 // publishes it.
 
-const tickets = [
+export const tickets = [
   { id: "12345", number: "INC-2024-001234", title: "VPN drops every hour since the update", category: "Network" },
   { id: "12361", number: "INC-2024-001250", title: "Checkout answers 502 for customers in EU-West", category: "Payments" },
   { id: "12388", number: "REQ-2024-000871", title: "New laptop for Priya, starts on Monday", category: "Hardware" },

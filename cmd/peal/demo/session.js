@@ -1,8 +1,6 @@
 // Who the page is. peal dev hands out the session; it is
 // asked for again shortly before its token expires.
 
-import { problem } from "./stream.js";
-
 const margin = 30_000; // milliseconds before expiry
 
 let session = null;
@@ -23,7 +21,8 @@ async function ask() {
   return session;
 }
 
-// caller is the headers that say who asks.
-export function caller(s) {
-  return { Authorization: `Bearer ${s.token}`, realmname: s.realm, "x-tenantid": s.tenant };
+// problem puts a refusal (RFC 9457) into one line.
+export async function problem(response) {
+  const { code, title, detail } = await response.json().catch(() => ({}));
+  return [`${response.status} ${code ?? ""}`.trim(), detail || title].filter(Boolean).join(": ");
 }
