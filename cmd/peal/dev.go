@@ -184,6 +184,7 @@ func welcome(w io.Writer, r ready) error {
   demo page      %[2]s/demo/
   follow jane    %[3]s tail --data %[4]s --user jane
   tell jane      %[3]s publish --data %[4]s --to jane --type mention
+  her inbox      %[3]s inbox list --data %[4]s --user jane
 
   the same with curl:
 
