@@ -65,7 +65,7 @@ e2e: build ## run other people's clients, browser and issuer against the binary 
 	cd cmd/peal/e2e && npm ci
 	go -C cmd/peal/e2e test -count=1 ./... -args -peal $(abspath $(BIN)) -chromium '$(CHROMIUM)'
 
-# How long the model test of the feed runs, and its seed; 0 chooses one. Without
+# How long a model test runs, and its seed; 0 chooses one. Without
 # the race detector, for more connections: `make race` runs it too, for 6 s.
 TIME ?= 10m
 SEED ?= 0
@@ -73,6 +73,10 @@ SEED ?= 0
 .PHONY: model
 model: ## run the model test of the feed for long: TIME=10m SEED=…
 	go test -run '^TestModel$$' -count 1 -v -timeout 0 ./bus -model.time $(TIME) -model.seed $(SEED)
+
+.PHONY: inbox-model
+inbox-model: ## run the model test of list, count and read state for long: TIME=10m SEED=…
+	go test -run '^TestInboxModel$$' -count 1 -v -timeout 0 ./bus -model.time $(TIME) -model.seed $(SEED)
 
 # One "package target" line for each fuzz target of the tree.
 fuzz_list = go test -list '^Fuzz' ./... | \

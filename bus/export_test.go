@@ -100,14 +100,19 @@ func (b *Bus) Deafen(in peal.Inbox) {
 	b.live.Flush()
 }
 
-// Hear ends Deafen.
+// Hear ends Deafen and DeafenState.
 func (b *Bus) Hear(in peal.Inbox) {
 	b.within(in, func(s *shard, h *hub) {
-		if h == nil || h.sub.IsValid() {
+		if h == nil {
 			return
 		}
-		if sub, err := b.live.ChanSubscribe(h.sub.Subject, s.live); err == nil {
-			h.sub = sub
+		for _, sub := range []**nats.Subscription{&h.sub, &h.stateSub} {
+			if (*sub).IsValid() {
+				continue
+			}
+			if again, err := b.live.ChanSubscribe((*sub).Subject, s.live); err == nil {
+				*sub = again
+			}
 		}
 	})
 	b.live.Flush()
@@ -274,7 +279,11 @@ func (b *Bus) Unread(ctx context.Context, in peal.Inbox, upTo Cursor) (unread ui
 // DeafenState has what is written of the read state of a followed inbox not reach
 // b any more.
 func (b *Bus) DeafenState(in peal.Inbox) {
-	b.within(in, func(_ *shard, h *hub) { h.stateSub.Unsubscribe() })
+	b.within(in, func(_ *shard, h *hub) {
+		if h != nil {
+			h.stateSub.Unsubscribe()
+		}
+	})
 	b.live.Flush()
 }
 
@@ -291,4 +300,31 @@ var ErrStalled = errStalled
 func (b *Bus) ForgetWishes() {
 	b.wishes.users = newMemory[peal.Inbox, peal.Preferences]()
 	b.wishes.tenants = newMemory[peal.Tenant, peal.TenantPreferences]()
+}
+
+// ArriveState gives a followed inbox a read state, as the NATS client does.
+func (b *Bus) ArriveState(in peal.Inbox, header nats.Header, data []byte) {
+	b.within(in, func(s *shard, h *hub) { s.stateArrived(h, &nats.Msg{Header: header, Data: data}) })
+}
+
+// Waiting reports whether the only feed of an inbox is about to look at its number
+// for something that was delivered.
+func (b *Bus) Waiting(in peal.Inbox) (waits bool) {
+	b.within(in, func(_ *shard, h *hub) { waits = h.feeds[0].waiting })
+	return waits
+}
+
+// Idle reports whether each feed of an inbox is live, and knows the number of what
+// is unread.
+func (b *Bus) Idle(in peal.Inbox) (idle bool) {
+	idle = true
+	b.within(in, func(_ *shard, h *hub) {
+		if h == nil {
+			return
+		}
+		for _, f := range h.feeds {
+			idle = idle && f.phase == live && !f.stale && !f.counting && !f.waiting
+		}
+	})
+	return idle
 }
