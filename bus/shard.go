@@ -55,10 +55,7 @@ type hub struct {
 	stateSubject string // of the stored read state
 	stateSub     *nats.Subscription
 	state        storedState
-	knows        bool   // state was read or has arrived
-	total        uint64 // how many notifications are stored, or too many
-	newest       uint64 // sequence of the last that was counted in total
-	first        uint64 // of the oldest that is stored; 0: none, or not known
+	knows        bool // state was read or has arrived
 }
 
 var seed = maphash.MakeSeed()

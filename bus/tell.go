@@ -31,9 +31,10 @@ type news struct {
 	told   Cursor // the version that the sink was told last
 	at     Cursor // where the feed stood then; zero: Start has told it
 	tally  uint64 // what the sink counts
-	eldest uint64 // sequence of the oldest of the inbox then; 0: none
+	total  uint64 // how many notifications are stored, or too many
+	eldest uint64 // sequence of the oldest that is stored, or was; 0: none
 
-	stale   bool // the number of unread ones is to be looked at
+	stale   bool // the number of unread ones is to be looked at, perhaps once more
 	force   bool // and told, whatever it is
 	adopt   bool // or taken over, if that is all: the sink has counted right, tally has not
 	changed []ReadChange
@@ -41,6 +42,7 @@ type news struct {
 
 	counting bool   // a count is under way
 	since    uint64 // what was delivered and is unread, since the count began
+	taken    uint64 // what was delivered since then
 	waiting  bool   // the number is to be looked at in a while
 }
 
@@ -108,11 +110,12 @@ func (f *Feed) count(m *Message) {
 		f.tally++
 		f.since++
 	}
-	if h := f.hub; m.Cursor.Seq > h.newest {
-		h.newest = m.Cursor.Seq
-		h.total++
+	f.total++
+	f.taken++
+	if f.eldest == 0 {
+		f.eldest = m.Cursor.Seq
 	}
-	if f.waiting || !f.hub.full() {
+	if f.waiting || !f.full() {
 		return
 	}
 	f.waiting = true
@@ -128,7 +131,7 @@ func (f *Feed) tell() {
 	if !f.stale || f.counting || f.phase != live || f.closed.Load() || f.hub == nil {
 		return
 	}
-	f.counting, f.since = true, 0
+	f.stale, f.counting, f.since, f.taken = false, true, 0, 0
 	h, at, round := f.hub, f.last, f.round
 	state := h.state
 	f.part.reader.ask(func() {
@@ -140,40 +143,48 @@ func (f *Feed) tell() {
 			switch {
 			case f.closed.Load() || f.hub != h:
 			case err != nil:
+				f.stale = true
 				f.shard.after(time.Second, f.tell)
 			case f.phase != live:
-				// It is told when the feed is live again.
+				f.stale = true // it is told when the feed is live again
 			case h.state.version != state.version || f.round != round:
-				f.tell() // the number is not of this state, or what came since was not added to it
+				f.recount() // the number is not of this state, or what came since was not added to it
 			default:
-				h.counted(c)
-				f.offerState(c.unread+f.since, c.first)
+				// What has made it stale meanwhile may have come too late for this
+				// count, and so may the oldest that there is.
+				again := f.stale || c.first == 0 && f.taken > 0
+				if f.offerState(c) && again {
+					f.recount()
+				}
 			}
 		})
 	})
 }
 
 // offerState tells the sink of the state at this place, if it does not know. What
-// has dropped out of the inbox it can't know.
-func (f *Feed) offerState(unread, first uint64) {
-	adopt := f.adopt && (f.eldest == 0 || f.eldest == first)
-	version, at := f.hub.state.version, f.at
+// has dropped out of the inbox it can't know. It reports whether the sink knows
+// now.
+func (f *Feed) offerState(c census) bool {
+	f.total = c.total + f.taken
+	adopt := f.adopt && f.eldest == c.first && !f.full()
+	unread, version, at := c.unread+f.since, f.hub.state.version, f.at
 	if f.force || version != f.told || unread != f.tally && !adopt {
 		if !f.sink.State(ReadState{Unread: unread, Version: version, Changed: f.changed, Refetch: f.refetch}) {
+			f.stale = true
 			f.rest()
-			return
+			return false
 		}
 		f.shard.bus.stats.StatesTold.Add(1)
 		at = f.last
 	}
-	f.news = news{told: version, at: at, tally: unread, eldest: first, waiting: f.waiting}
+	f.news = news{told: version, at: at, tally: unread, total: f.total, eldest: c.first, waiting: f.waiting}
+	return true
 }
 
 // started takes over what Follow has read. The hub may know more, or less.
 func (f *Feed) started() {
 	h := f.hub
-	f.told, f.tally, f.eldest = f.start.ReadState, f.start.Unread, f.census.first
-	h.counted(f.census)
+	f.told, f.tally, f.total, f.eldest = f.start.ReadState, f.start.Unread, f.census.total, f.census.first
 	switch {
 	case !h.knows:
 		h.learn(f.state)
@@ -194,14 +205,11 @@ func (f *Feed) started() {
 // learn takes over a read state.
 func (h *hub) learn(s storedState) { h.state, h.knows = s, true }
 
-// counted takes over what a census has found.
-func (h *hub) counted(c census) { h.total, h.first = c.total, c.first }
-
-// full reports whether the inbox is at its bound, so that it loses its oldest
-// with each that comes.
-func (h *hub) full() bool {
-	shown := visible(h.part.known().perInbox)
-	return shown > 0 && h.total > uint64(shown)
+// full reports whether the inbox is at its bound, as far as the feed knows, so that
+// it loses its oldest with each that comes.
+func (f *Feed) full() bool {
+	shown := visible(f.part.known().perInbox)
+	return shown > 0 && f.total > uint64(shown)
 }
 
 // reads reports whether a notification is read, as far as this process knows.
@@ -244,9 +252,8 @@ func (s *shard) checkedState(h *hub, m stored, found bool) {
 	case h.knows && h.state.version.Seq > 0:
 		s.missesState(h)
 	}
-	if h.first != 0 && h.first < h.part.known().first {
-		h.first = 0
-		for _, f := range h.feeds {
+	for _, f := range h.feeds {
+		if f.eldest != 0 && f.eldest < h.part.known().first {
 			f.recount() // the oldest have expired
 		}
 	}
