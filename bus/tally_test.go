@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/bustest"
 )
@@ -239,4 +242,21 @@ func TestReadStateIsOfOneIncarnation(t *testing.T) {
 		t.Errorf("one changes %d", got)
 	}
 	x.settles(d, 1)
+}
+
+// A stream of read states that has lost its tail is believed, not what is known
+// from before.
+func TestReadStateGoesBack(t *testing.T) {
+	x := newTally(t, func(c *bus.Config) { c.TailCheck = -1 })
+	ids := x.publish(2)
+	markAs(t, x.b, x.h.in, bus.Mark{IDs: ids[:1]})
+	d := x.device(-1)
+	x.shows(d, 1)
+	x.b.ArriveState(x.h.in, nats.Header{jetstream.SequenceHeader: {"1000"}, "Nats-Last-Sequence": {"1"}},
+		[]byte(`{"v":1,"epoch":"`+string(x.b.Epoch(x.h.in))+`","floor":2}`))
+	x.shows(d, 0)
+	x.b.CheckTails()
+	x.shows(d, 1)
+	markAs(t, x.b, x.h.in, bus.Mark{All: true})
+	x.settles(d, 0)
 }

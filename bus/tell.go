@@ -246,10 +246,13 @@ func (h *hub) newState(m stored, previous uint64) {
 
 // checkedState takes what a tail check has found of the read state.
 func (s *shard) checkedState(h *hub, m stored, found bool) {
+	known := h.state.version
 	switch {
-	case found:
-		h.newState(m, m.replaced())
-	case h.knows && h.state.version.Seq > 0:
+	case !h.knows || known.Epoch != h.part.stateEpoch() || found && m.seq >= known.Seq:
+		if found {
+			h.newState(m, m.replaced())
+		}
+	case known.Seq > 0:
 		s.missesState(h)
 	}
 	for _, f := range h.feeds {
@@ -260,26 +263,35 @@ func (s *shard) checkedState(h *hub, m stored, found bool) {
 }
 
 // missesState asks the leader for a read state that a replica does not have: it
-// lags, or the state was purged.
+// lags, the state was purged, or the stream has lost its tail.
 func (s *shard) missesState(h *hub) {
 	version := h.state.version
 	h.part.reader.ask(func() {
 		ctx, cancel := context.WithTimeout(s.bus.life, s.bus.cfg.Timeout)
 		defer cancel()
 		m, err := s.bus.getFromLeader(ctx, h.part.stateStream, leaderGet{LastFor: h.stateSubject})
-		if err == nil && m == nil {
-			s.post(func() {
-				if h.state.version == version {
-					h.forget()
-				}
-			})
+		if err != nil {
+			return // the next tail check misses it too
 		}
+		s.post(func() {
+			switch {
+			case h.state.version != version:
+			case m == nil:
+				h.forget()
+			case m.seq < version.Seq:
+				older, _ := h.part.readStored(*m)
+				h.replace(older)
+			}
+		})
 	})
 }
 
 // forget goes on without a read state: nothing is read any more.
-func (h *hub) forget() {
-	h.learn(storedState{version: Cursor{Epoch: h.part.stateEpoch()}})
+func (h *hub) forget() { h.replace(storedState{version: Cursor{Epoch: h.part.stateEpoch()}}) }
+
+// replace goes on with a read state that does not follow what was known.
+func (h *hub) replace(s storedState) {
+	h.learn(s)
 	for _, f := range h.feeds {
 		if f.begun {
 			f.anew()
