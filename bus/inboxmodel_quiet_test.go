@@ -18,8 +18,10 @@ import (
 func (m *inboxModel) quiet() {
 	m.keep(modelRetain)
 	m.quiets.Add(1)
+	m.trimmed = m.published.Load()
 	for _, h := range m.users {
 		all, version, unread := m.nodesAgree(h)
+		m.trimmed -= int64(len(all))
 		if m.t.Failed() {
 			return
 		}
@@ -32,7 +34,6 @@ func (m *inboxModel) quiet() {
 // it.
 func (m *inboxModel) nodesAgree(h *markings) (all []entry, version bus.Cursor, unread int) {
 	stored := m.stored(h)
-	m.trimmed.Add(max(0, m.published.Load()-int64(len(stored))))
 	shown := stored[max(0, len(stored)-modelBound):]
 	var first bus.Page
 	var count bus.Count
