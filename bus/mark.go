@@ -43,11 +43,6 @@ func (b *Bus) Mark(ctx context.Context, in peal.Inbox, m Mark) (Marked, error) {
 	defer cancel()
 	part, pl := b.partition(in)
 	picks := m.picker(in)
-	leave, err := b.enterRead(ctx)
-	if err != nil {
-		return Marked{}, unavailable(doing, err)
-	}
-	defer leave()
 	for try := 0; ; try++ {
 		result, err := part.mark(ctx, pl, m, picks)
 		if err == nil {
@@ -107,7 +102,12 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 		return Marked{}, errNewerState
 	}
 	state := before.state.in(p.known().epoch)
+	leave, err := p.bus.enterRead(ctx)
+	if err != nil {
+		return Marked{}, err
+	}
 	c, err := p.contents(ctx, pl, m.reach(state))
+	leave()
 	if err != nil {
 		return Marked{}, err
 	}

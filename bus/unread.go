@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // census is what a feed needs to know of its inbox beside what it delivers.
@@ -17,18 +18,29 @@ type census struct {
 // what lies between two places is a difference, and good if what follows the
 // second was the same before and after. That takes an inbox to hold still for a
 // fraction of a millisecond; one that never does, at thousands of notifications
-// a second, gets a number that is a few too low. Any replica answers.
+// a second, gets a number that is a few too low. Any replica answers; one that
+// lacks the place is asked again for a while.
 func (p *partition) census(ctx context.Context, subject string, upTo Cursor, s readState) (c census, err error) {
 	const patience = 10
 	s = s.in(upTo.Epoch)
-	for range patience {
-		var still bool
-		if c, still, err = p.censusOnce(ctx, subject, upTo.Seq, s.floor); err != nil || c.total == 0 {
+	for round := range patience {
+		var still, lags bool
+		if c, still, lags, err = p.censusOnce(ctx, subject, upTo, s.floor); err != nil {
 			return census{}, err
 		}
-		if still {
+		if still && !lags {
 			break
 		}
+		if lags {
+			select {
+			case <-time.After(firstPause << min(round, 3) / 4):
+			case <-ctx.Done():
+				return census{}, ctx.Err()
+			}
+		}
+	}
+	if c.total == 0 {
+		return census{}, nil
 	}
 	c.unread = s.except(c.unread, c.first, upTo.Seq)
 	shown := visible(p.known().perInbox)
@@ -38,27 +50,34 @@ func (p *partition) census(ctx context.Context, subject string, upTo Cursor, s r
 	return c, nil
 }
 
-// censusOnce counts as unread what lies above the floor, up to a sequence. still
-// is false if the inbox did not hold still.
-func (p *partition) censusOnce(ctx context.Context, subject string, upTo, floor uint64) (c census, still bool, err error) {
-	var after, again uint64
-	if floor < upTo {
-		if _, after, err = p.probe(ctx, subject, upTo+1); err != nil {
-			return c, false, err
-		}
+// censusOnce counts as unread what lies above the floor, up to a place. still is
+// false if the inbox did not hold still, and lags true if the replica may not have
+// come as far as the place: it lacks its message, and has older ones.
+func (p *partition) censusOnce(ctx context.Context, subject string, upTo Cursor, floor uint64) (c census, still, lags bool, err error) {
+	if floor >= upTo.Seq {
+		c.first, c.total, err = p.probe(ctx, subject, 1)
+		return c, true, false, err
 	}
-	if c.first, c.total, err = p.probe(ctx, subject, 1); err != nil || floor >= upTo {
-		return c, true, err
+	at, after, err := p.probe(ctx, subject, upTo.Seq)
+	if err != nil {
+		return c, false, false, err
+	}
+	found := at == upTo.Seq
+	if found {
+		after--
+	}
+	if c.first, c.total, err = p.probe(ctx, subject, 1); err != nil {
+		return c, false, false, err
 	}
 	above := c.total
 	if floor >= c.first {
 		if _, above, err = p.probe(ctx, subject, floor+1); err != nil {
-			return c, false, err
+			return c, false, false, err
 		}
 	}
-	_, again, err = p.probe(ctx, subject, upTo+1)
+	_, again, err := p.probe(ctx, subject, upTo.Seq+1)
 	c.unread = above - min(after, above)
-	return c, again == after, err
+	return c, again == after, !upTo.Elsewhere && !found && c.first <= upTo.Seq, err
 }
 
 // except corrects a number of notifications above the floor for the exceptions
