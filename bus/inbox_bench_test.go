@@ -58,6 +58,9 @@ func BenchmarkInbox(b *testing.B) {
 				}},
 			} {
 				for _, first := range []bool{false, true} { // whether it is the first call that this process makes for the inbox
+					if first && call.name == "connect" {
+						continue // reads none of what is kept
+					}
 					name := call.name
 					if first {
 						name += "-first"
