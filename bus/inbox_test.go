@@ -116,6 +116,7 @@ func TestMark(t *testing.T) {
 		{"unread again, below", bus.Mark{IDs: []string{"n2"}, Unread: true}, 1, "n6* n5 n4* n3 n2* n1"},
 		{"unread again, above", bus.Mark{IDs: []string{"n5"}, Unread: true}, 1, "n6* n5* n4* n3 n2* n1"},
 		{"up to, of another incarnation", bus.Mark{UpTo: bus.Cursor{Epoch: "abcdefgh", Seq: 1 << 40}}, 0, "n6* n5* n4* n3 n2* n1"},
+		{"up to another's", bus.Mark{UpTo: cursorOf(t, b, joe, "n6")}, 0, "n6* n5* n4* n3 n2* n1"},
 		{"up to the future", bus.Mark{UpTo: bus.Cursor{Epoch: at("n1").Epoch, Seq: 1 << 40}}, 4, "n6 n5 n4 n3 n2 n1"},
 		{"all, when all are", bus.Mark{All: true}, 0, "n6 n5 n4 n3 n2 n1"},
 		{"up to, unread", bus.Mark{UpTo: at("n4"), Unread: true}, 4, "n6 n5 n4* n3* n2* n1*"},

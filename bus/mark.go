@@ -1,9 +1,11 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 // UpTo and All.
 type Mark struct {
 	IDs  []string // those; an id that the inbox does not hold means nothing
-	UpTo Cursor   // that one and all older ones; of another incarnation it means none
+	UpTo Cursor   // that one and all older ones; of another inbox or incarnation it means none
 	All  bool     // all that are stored
 
 	// Unread: they are unread again.
@@ -114,6 +116,11 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 	if c.epoch != state.epoch {
 		return Marked{}, errRenewed
 	}
+	if foreign, err := p.foreignPlace(ctx, pl, m.UpTo, c); err != nil {
+		return Marked{}, err
+	} else if foreign {
+		picks = func(Epoch, kept) bool { return false }
+	}
 	after, changed, unread := state.apply(c, m, picks)
 	if len(changed) == 0 && after.dropped == state.truncated(c.witness) {
 		return Marked{Unread: unread}, nil
@@ -128,6 +135,17 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 		return Marked{}, full(p.stateStream, err)
 	}
 	return Marked{Changed: len(changed), Unread: unread}, nil
+}
+
+// foreignPlace reports whether a cursor names a notification of another inbox. One
+// that names none, because it is gone or was never one, is a place like another.
+func (p *partition) foreignPlace(ctx context.Context, pl place, at Cursor, c contents) (bool, error) {
+	_, own := slices.BinarySearchFunc(c.kept, at.Seq, func(k kept, seq uint64) int { return cmp.Compare(k.seq, seq) })
+	if own || at.IsZero() || at.Elsewhere || at.Epoch != c.epoch {
+		return false, nil
+	}
+	m, err := p.getFromLeader(ctx, leaderGet{Seq: at.Seq})
+	return m != nil && m.subject != pl.subject("inbox", p.bus.cfg.Region), err
 }
 
 // apply returns the state after a Mark, what it has changed, and how many of the

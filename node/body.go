@@ -29,15 +29,31 @@ const (
 	// not. Growing buffers take about three times as much.
 	maxBodies    = 128 << 20
 	maxStrangers = 8 << 20
+
+	// What of lists may wait in memory at once for those who asked for them.
+	maxAnswers = 256 << 20
 )
 
-// room bounds what of unfinished bodies is in memory.
+// room bounds what of unfinished bodies, or answers, is in memory.
 type room struct {
 	most int64
 	held atomic.Int64
 }
 
-var errNoRoom = fmt.Errorf("too many bodies are being read: %w", peal.ErrUnavailable)
+var (
+	errNoRoom      = fmt.Errorf("too many bodies are being read: %w", peal.ErrUnavailable)
+	errManyAnswers = fmt.Errorf("too many answers wait to be read: %w", peal.ErrUnavailable)
+)
+
+// enter takes so many bytes of a room for an answer, until leave is called.
+func (r *room) enter(size int) (leave func(), err error) {
+	leave = func() { r.held.Add(-int64(size)) }
+	if r.held.Add(int64(size)) > r.most {
+		leave()
+		return nil, errManyAnswers
+	}
+	return leave, nil
+}
 
 // roomed reads a body within a room, which is left again with leave.
 type roomed struct {

@@ -1,6 +1,10 @@
 package node
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/pealhq/peal"
+)
 
 // Waiting returns how many bytes wait to be written to the open event streams,
 // and how many of those have a peer that takes nothing.
@@ -25,3 +29,10 @@ func (n *Node) Blind() bool { return n.blind() }
 
 // Metrics serves the metrics also after the node has ended.
 func (n *Node) Metrics() http.Handler { return n.metrics.page() }
+
+// Unfinished is how many calls a user has under way.
+func (n *Node) Unfinished(in peal.Inbox) int {
+	n.unfinished.mu.Lock()
+	defer n.unfinished.mu.Unlock()
+	return n.unfinished.open[seat{inbox: in}]
+}

@@ -123,7 +123,26 @@ func (n *Node) reader(r *request) (auth.Caller, error) {
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	return caller, n.requests.take(caller.Inbox, time.Now())
+	return caller, n.admit(r, caller.Inbox)
+}
+
+// maxUnfinished is how many calls to their inbox and preferences a user may have
+// under way on a node: an answer that nobody reads stays in memory for the write
+// timeout, and may be of 3 MB.
+const maxUnfinished = 16
+
+// admit refuses a call of a user who makes too many, or does not wait for what was
+// asked before.
+func (n *Node) admit(r *request, in peal.Inbox) error {
+	if err := n.requests.take(in, time.Now()); err != nil {
+		return err
+	}
+	s := seat{inbox: in}
+	if n.unfinished.take(s) != nil {
+		return &tooFast{"unfinished", time.Second}
+	}
+	r.atEnd = append(r.atEnd, func() { n.unfinished.release(s) })
+	return nil
 }
 
 // listing is the query of a list.
@@ -249,7 +268,7 @@ func (n *Node) mark(w http.ResponseWriter, r *request) error {
 	if refused != nil {
 		return refused
 	}
-	if err := n.requests.take(caller.Inbox, time.Now()); err != nil {
+	if err := n.admit(r, caller.Inbox); err != nil {
 		return err
 	}
 	if err := n.sighted(); err != nil {
@@ -321,7 +340,16 @@ type listed struct {
 // rest, an object, says besides. The notifications are passed on as they are
 // stored, byte by byte.
 func (n *Node) answerList(w http.ResponseWriter, all []listed, rest any) error {
-	body := []byte(`{"notifications":[`)
+	size := 1 << 10
+	for _, one := range all {
+		size += len(one.data) + 64 // for the cursor
+	}
+	leave, err := n.answers.enter(size)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	body := append(make([]byte, 0, size), `{"notifications":[`...)
 	for _, one := range all {
 		before := len(body)
 		if body[before-1] == '}' {

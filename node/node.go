@@ -119,13 +119,15 @@ type Node struct {
 	bus      *bus.Bus
 
 	bodies, strangers room // of unfinished bodies
+	answers           room // of lists that are being sent
 
-	limiter   *limiter
-	users     *throttle[peal.Inbox]   // of connects
-	addresses *throttle[netip.Prefix] // of connects
-	requests  *throttle[peal.Inbox]   // for the inbox
-	wheel     *wheel
-	metrics   *metrics
+	limiter    *limiter
+	unfinished *limiter                // of calls to a user's own inbox and preferences
+	users      *throttle[peal.Inbox]   // of connects
+	addresses  *throttle[netip.Prefix] // of connects
+	requests   *throttle[peal.Inbox]   // for the inbox
+	wheel      *wheel
+	metrics    *metrics
 
 	leaving  atomic.Bool // told to end: not ready
 	draining atomic.Bool // lets go of its connections and takes no new ones
@@ -155,7 +157,8 @@ func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 		conns:     make(map[*conn]struct{}),
 	}
 	n.log = n.cfg.Logger
-	n.bodies.most, n.strangers.most = maxBodies, maxStrangers
+	n.bodies.most, n.strangers.most, n.answers.most = maxBodies, maxStrangers, maxAnswers
+	n.unfinished = newLimiter(maxUnfinished)
 	n.limiter = newLimiter(n.cfg.MaxPerUser)
 	n.users = newThrottle[peal.Inbox]("user", n.cfg.ConnectsPerUser, userBurst)
 	n.addresses = newThrottle[netip.Prefix]("address", n.cfg.ConnectsPerAddress, addressBurst)

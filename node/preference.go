@@ -2,7 +2,6 @@ package node
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
@@ -62,7 +61,7 @@ func readPreference[P preferences](n *Node, w http.ResponseWriter, r *request, r
 	if err != nil {
 		return err
 	}
-	if err := n.requests.take(caller.Inbox, time.Now()); err != nil {
+	if err := n.admit(r, caller.Inbox); err != nil {
 		return err
 	}
 	if err := n.sighted(); err != nil {
@@ -106,7 +105,7 @@ func writePreference[P preferences](n *Node, w http.ResponseWriter, r *request, 
 	if refused != nil {
 		return caller, refused
 	}
-	if err := n.requests.take(caller.Inbox, time.Now()); err != nil {
+	if err := n.admit(r, caller.Inbox); err != nil {
 		return caller, err
 	}
 	if err := n.sighted(); err != nil {

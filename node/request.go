@@ -25,8 +25,9 @@ type request struct {
 	read   bool   // the body was read to its end
 	realm  string // that it names, if there is one of that name
 
-	stream bool // what it asks for is an event stream
-	cookie bool // it says by the session cookie who is calling
+	atEnd  []func() // called when it is answered
+	stream bool     // what it asks for is an event stream
+	cookie bool     // it says by the session cookie who is calling
 }
 
 // authenticate returns who is calling, if they may do what the role is for. It

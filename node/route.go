@@ -159,6 +159,7 @@ func (n *Node) answer(w http.ResponseWriter, raw *http.Request, route string, ru
 	}
 	defer n.calls.Done()
 	r := &request{Request: raw, route: route, id: uuid.NewString()}
+	defer r.end()
 	out := &response{ResponseWriter: w}
 	out.Header().Set("X-Request-Id", r.id)
 	out.Header().Set("X-Content-Type-Options", "nosniff")
@@ -178,6 +179,13 @@ func (n *Node) answer(w http.ResponseWriter, raw *http.Request, route string, ru
 		panic(http.ErrAbortHandler)
 	default:
 		n.refuse(out, r, err)
+	}
+}
+
+// end lets go of what a request holds until it is answered.
+func (r *request) end() {
+	for _, f := range r.atEnd {
+		f()
 	}
 }
 

@@ -25,14 +25,15 @@ type erasure struct {
 func adminPurge(ctx context.Context, c *call) error {
 	fs := c.flags()
 	port := c.adminPort(fs)
-	tenant := fs.String("tenant", "", "erase what is kept of this `TENANT`")
-	user := fs.String("user", "", "only of this `USER` of it")
-	namespace := fs.String("namespace", "", "`NAMESPACE` of the user; by default the tenant's")
+	var tenant, user, namespace single
+	fs.Var(&tenant, "tenant", "erase what is kept of this `TENANT`")
+	fs.Var(&user, "user", "only of this `USER` of it")
+	fs.Var(&namespace, "namespace", "`NAMESPACE` of the user; by default the tenant's")
 	yes := fs.Bool("yes", false, "do not ask; without a terminal it is required")
 	if err := c.parse(fs, c.args); err != nil {
 		return err
 	}
-	e, err := readErasure(fs, *tenant, *user, *namespace)
+	e, err := readErasure(fs, tenant.value, user.value, namespace.value)
 	if err != nil {
 		return err
 	}

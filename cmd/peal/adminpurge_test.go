@@ -53,6 +53,7 @@ func TestPurgeUsage(t *testing.T) {
 		{"a bad tenant", "", []string{"--yes", "--tenant", "acme"}, []string{"--tenant", "UUID"}},
 		{"a bad user", "", []string{"--yes", "--tenant", tenant, "--user", "ja\nne"}, []string{"--user"}},
 		{"a bad namespace", "", []string{"--yes", "--tenant", tenant, "--user", "jane", "--namespace", "*"}, []string{"--namespace"}},
+		{"two users", "", []string{"--yes", "--tenant", tenant, "--user", "jane", "--user", "kim"}, []string{"user", "once"}},
 		{"a tenant that nobody confirms", tenant + "\n", []string{"--tenant", tenant}, []string{"tenant " + tenant, "--yes"}},
 		{"a user whom nobody confirms", "jane\n", []string{"--tenant", tenant, "--user", "jane"}, []string{"user jane in tenant " + tenant, "--yes"}},
 	} {

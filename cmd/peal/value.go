@@ -70,3 +70,20 @@ func (v *boolValue) Set(s string) error {
 	return nil
 }
 func (v *boolValue) String() string { return strconv.FormatBool(bool(*v)) }
+
+// single is the value of a flag that may be given once: where a second one would
+// silently take the place of the first.
+type single struct {
+	value string
+	given bool
+}
+
+func (s *single) String() string { return s.value }
+
+func (s *single) Set(v string) error {
+	if s.given {
+		return errors.New("may be given once")
+	}
+	s.value, s.given = v, true
+	return nil
+}
