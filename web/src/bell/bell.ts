@@ -154,6 +154,10 @@ export class PealBell extends HTMLElement {
     if (!client) return;
     const panel = this.#panel;
     const count = () => this.#count();
+    const again = () => {
+      panel.entries.recount();
+      count();
+    };
     this.#offs = [
       client.on("notification", (e) => this.#take(e)),
       client.on("state", ({ data: { changed } }) => {
@@ -161,11 +165,12 @@ export class PealBell extends HTMLElement {
         for (const { id, read } of changed ?? []) if (read) this.#pops.remove(id);
         count();
       }),
-      client.on("connected", () => {
-        panel.entries.recount();
-        count();
+      client.on("connected", ({ data: { recovered } }) => {
+        again();
+        if (!recovered) panel.refetch(); // or what came before it and after the list would be in neither
       }),
       client.on("refetch", () => {
+        again(); // where other tabs heard the state events
         panel.refetch();
         this.#recount();
       }),
