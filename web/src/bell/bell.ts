@@ -207,7 +207,7 @@ export class PealBell extends HTMLElement {
       if (!lock) return;
       show();
       return new Promise((resolve) => setTimeout(resolve, hold));
-    });
+    }).catch(show); // no locks here, after all
   }
 
   // The look.

@@ -224,7 +224,7 @@ function event({ event: type, data, id }: Block): FeedEvent | undefined {
     value = JSON.parse(data);
   } catch {}
   if (!value || typeof value !== "object") return;
-  const whole = (n: unknown) => Number.isInteger(n);
+  const whole = Number.isInteger;
   switch (type) {
     case "connected":
       return whole((value as Connected).unread) ? { type, data: value as Connected } : undefined;
