@@ -332,7 +332,7 @@ export function panel(host: Host): Panel {
     },
     unread(text) {
       say(count, text);
-      all.disabled = !text;
+      all.ariaDisabled = String(!text); // not disabled, which would lose the focus
     },
   };
 }
