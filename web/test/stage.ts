@@ -289,6 +289,7 @@ export class Tab extends Changing {
   online = true;
   visible = true;
   dead = false;
+  stopped = false; // it has no timers, but answers
   token: Options["token"] = (why) => `token-${this.whys.length}-${why}-${"x".repeat(20)}`;
   client!: Client;
 
@@ -308,7 +309,11 @@ export class Tab extends Changing {
       fetch: (...args) => fetch(...args),
       now: () => clock.now,
       random: () => this.random,
-      after: (ms, f) => clock.after(ms, f),
+      after: (ms, f) => {
+        if (ms > 0) return clock.after(ms, f);
+        const timer = setImmediate(() => this.stopped || f());
+        return () => clearImmediate(timer);
+      },
       online: () => this.online,
       visible: () => this.visible,
       listen: (name, f) => {
