@@ -290,6 +290,7 @@ export class Tab extends Changing {
   visible = true;
   dead = false;
   private frozen: (() => void)[] | undefined;
+  stopped = false; // it has no timers, but answers
   token: Options["token"] = (why) => `token-${this.whys.length}-${why}-${"x".repeat(20)}`;
   client!: Client;
 
@@ -309,7 +310,11 @@ export class Tab extends Changing {
       fetch: (...args) => fetch(...args),
       now: () => clock.now,
       random: () => this.random,
-      after: (ms, f) => clock.after(ms, f),
+      after: (ms, f) => {
+        if (ms > 0) return clock.after(ms, f);
+        const timer = setImmediate(() => this.stopped || f());
+        return () => clearImmediate(timer);
+      },
       online: () => this.online,
       visible: () => this.visible,
       listen: (name, f) => {

@@ -333,7 +333,7 @@ export function panel(host: Host): Panel {
     },
     unread(text) {
       say(count, text);
-      all.disabled = !text;
+      all.ariaDisabled = String(!text); // not disabled, which would lose the focus
     },
   };
 }

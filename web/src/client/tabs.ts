@@ -64,7 +64,12 @@ export function tabs<M>(env: Env, name: string, alone: boolean, member: Member<M
     later(answer, () => (env.visible() ? queue(true) : listen()));
   };
   const listen = () => later(silence, hello);
-  const introduce = () => post({ snapshot: true, message: member.snapshot() });
+  // Only the word that comes by a timer shows that this tab is not frozen: in
+  // Chromium a frozen one goes on answering, but takes nothing from the network.
+  const introduce = () => {
+    post({ snapshot: true, message: member.snapshot() });
+    env.after(0, () => led && post({}));
+  };
 
   function lead(): void {
     cancel();
@@ -104,9 +109,9 @@ export function tabs<M>(env: Env, name: string, alone: boolean, member: Member<M
       return led.wake(); // a person has come to one of the tabs
     }
     if (snapshot && theirs > term) term = theirs;
-    if (theirs !== term || message === undefined) return;
-    listen();
-    member.hear(message);
+    if (theirs !== term || hello) return;
+    if (!snapshot) listen();
+    if (message) member.hear(message);
   }
 
   return {
