@@ -149,3 +149,20 @@ test("a call that reaches nobody rejects with what fetch throws", async (t) => {
   (await service.next()).abort();
   await call;
 });
+
+test("what is marked outlives the page, unless a browser would refuse it for its length", async (t) => {
+  const { tab, service } = await live(t);
+  const fetched = t.mock.method(globalThis, "fetch");
+  for (const [call, want] of [
+    [() => tab.client.read({ ids: ["notif-550e8400-e29b-41d4-a716-446655440000"] }), true],
+    [() => tab.client.read({ all: true }), true],
+    // Browsers bound all that is under way together to 64 KiB.
+    [() => tab.client.read({ ids: Array.from({ length: 500 }, (_, i) => String(i).padStart(128, "x")) }), false],
+    [() => tab.client.setPreferences({ mutedTickets: Array.from({ length: 1000 }, (_, i) => String(i)) }), false],
+  ] as const) {
+    const got = call();
+    (await service.next()).json({});
+    await got;
+    assert.equal(!!fetched.mock.calls.at(-1)?.arguments[1]?.keepalive, want);
+  }
+});

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { at, beat, frame, Service, Tab } from "./stage.ts";
+import { at, beat, connected, frame, Service, Tab } from "./stage.ts";
 
 async function alone(t: TestContext, prepare: (tab: Tab) => void = () => {}): Promise<{ tab: Tab; service: Service }> {
   const service = await Service.start(t);
@@ -104,6 +104,7 @@ test("anything else is backed off from", async (t) => {
   assert.equal(asked.request.url, "/api/v2/ticketing/ticket/sse/notifications", "no redirect is followed");
   asked.connect();
   await tab.status("live");
+  tab.clock.advance(5_001);
   asked.abort();
   await tab.status("waiting");
   assert.equal((tab.client.status as { until: number }).until - tab.clock.now, 1_000, "from the start, by the server's retry");
@@ -318,4 +319,30 @@ test("there is no waiting in rounds without a network", async (t) => {
   assert.equal(next.header("last-event-id"), "c-1");
   next.connect("c-1");
   await tab.status("live");
+});
+
+test("whatever fails, and however early, is not asked for in a tight circle", async (t) => {
+  for (const [what, end] of Object.entries<(asked: Awaited<ReturnType<Service["next"]>>) => unknown>({
+    "no answer": (a) => a.abort(),
+    "500 without a body": (a) => void a.response.writeHead(500).end(),
+    "401, whatever the token": (a) => a.refuse(401, "UNAUTHENTICATED"),
+    "429 without a time": (a) => a.refuse(429, "RATE_LIMIT"),
+    "503 with a time of none": (a) => a.refuse(503, "UNAVAILABLE", { "Retry-After": "0" }),
+    "an end before anything": (a) => a.stream().response.end(),
+    "an end right after the beginning": (a) => a.stream(frame("connected", connected(), "c-0", 0)).response.end(),
+    "a token that is always expired": (a) => a.stream(frame("connected", connected(), "c-0", 0) + frame("error", { code: "TOKEN_EXPIRED", message: "" }, "", 0)),
+    "a user who is always revoked": (a) => a.stream(frame("connected", connected(), "c-0", 0) + frame("error", { code: "REVOKED", message: "" }, "", 0)),
+    "a block that is too long": (a) => a.stream(frame("connected", connected(), "c-0", 0)).send("data: " + "x".repeat(2 << 20)),
+  })) {
+    const { tab, service } = await alone(t);
+    for (let waited = 0; waited < 60_000; waited += await tab.retry()) {
+      do {
+        end(await service.next());
+        await Promise.race([tab.status("waiting"), service.until(() => service.pending > 0)]);
+      } while (service.pending > 0);
+      await tab.status("waiting");
+    }
+    assert.ok(service.asked.length <= 10, `${what}: ${service.asked.length} requests in a minute`);
+    tab.client.close();
+  }
 });

@@ -204,7 +204,7 @@ export class Locks {
   private held = new Map<string, Claim>();
 
   /** of is what one tab sees of them. */
-  of(owner: object): LockManager {
+  of(owner: object, run = (f: () => void) => f()): LockManager {
     const request = (name: string, options: LockOptions, callback: LockGrantedCallback<unknown>) =>
       new Promise((resolve, reject) => {
         const aborted = () => new DOMException("", "AbortError");
@@ -212,7 +212,7 @@ export class Locks {
         const claim: Claim = {
           name,
           owner,
-          reject,
+          reject: (e) => run(() => reject(e)),
           grant: () => {
             this.held.set(name, claim);
             const done = () => {
@@ -289,6 +289,8 @@ export class Tab extends Changing {
   online = true;
   visible = true;
   dead = false;
+  private frozen: (() => void)[] | undefined;
+  stopped = false; // it has no timers, but answers
   token: Options["token"] = (why) => `token-${this.whys.length}-${why}-${"x".repeat(20)}`;
   client!: Client;
 
@@ -308,7 +310,11 @@ export class Tab extends Changing {
       fetch: (...args) => fetch(...args),
       now: () => clock.now,
       random: () => this.random,
-      after: (ms, f) => clock.after(ms, f),
+      after: (ms, f) => {
+        if (ms > 0) return clock.after(ms, f);
+        const timer = setImmediate(() => this.stopped || f());
+        return () => clearImmediate(timer);
+      },
       online: () => this.online,
       visible: () => this.visible,
       listen: (name, f) => {
@@ -317,7 +323,7 @@ export class Tab extends Changing {
         return () => void all.delete(f);
       },
       report: (error) => this.reported.push(error),
-      locks: this.sharing ? browser.locks.of(this) : undefined,
+      locks: this.sharing ? browser.locks.of(this, (f) => this.run(f)) : undefined,
       channel: this.sharing ? (name) => this.open(name) : undefined,
       storage: (shared) => (shared ? browser.local : this.session) as unknown as Storage,
     };
@@ -332,6 +338,9 @@ export class Tab extends Changing {
       this.browser.said.push(JSON.stringify(message));
       post(message);
     };
+    Object.defineProperty(channel, "onmessage", {
+      set: (f: (e: MessageEvent) => void) => channel.addEventListener("message", (e) => this.run(() => f(e as MessageEvent))),
+    });
     channel.close = () => {
       this.browser.channels--;
       close();
@@ -405,6 +414,22 @@ export class Tab extends Changing {
   crash(): void {
     this.dead = true;
     this.browser.locks.crash(this);
+  }
+
+  /** freeze stops what comes by channels and locks, until thaw, which lets it in as it came. */
+  freeze(): void {
+    this.frozen ??= [];
+  }
+
+  thaw(): void {
+    const all = this.frozen ?? [];
+    this.frozen = undefined;
+    for (const f of all) f();
+  }
+
+  private run(f: () => void): void {
+    if (this.frozen) this.frozen.push(f);
+    else f();
   }
 
   /** held is what the client has of the browser. */

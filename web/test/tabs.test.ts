@@ -139,12 +139,14 @@ test("a page that comes back from the browser's cache joins again, and fetches w
   assert.equal(second.of("refetch").length, 0);
 });
 
-test("a leader that is frozen loses the lead to a tab that is looked at", async (t) => {
+// In Chromium a frozen tab hears its channel and answers, though it takes nothing
+// from the network any more and has no timers; the others went on trusting it.
+for (const how of ["dead", "stopped"] as const) test(`a leader that is frozen, and so ${how}, loses the lead to a tab that is looked at`, async (t) => {
   const { service, browser, tabs, feed } = await stage(t, 2);
   const [frozen, awake] = tabs as [Tab, Tab];
   feed.notify(1);
   await awake.has("n1");
-  frozen.dead = true; // it says nothing, and keeps its lock
+  frozen[how] = true; // and keeps its lock
   // 75 s without a word, and 10 s for an answer, each with a random part of 10 s more.
   awake.visible = false;
   awake.clock.advance(75_000 + 5_100 + 10_000 + 5_100 + 1);
@@ -158,7 +160,7 @@ test("a leader that is frozen loses the lead to a tab that is looked at", async 
   await awake.has("n2");
   // The other notices as soon as it can, ends its connection and follows.
   await feed.gone();
-  frozen.dead = false;
+  frozen[how] = false;
   frozen.fire("visibilitychange");
   next.notify(3);
   await frozen.has("n3");
@@ -178,7 +180,7 @@ test("who does not lead any more is not heard", async (t) => {
   await feed.gone();
   const old = new BroadcastChannel(`peal:${JSON.stringify([service.url + "/api/v2/ticketing/", "acme", tenant, "jane", ""])}`);
   t.after(() => old.close());
-  for (const from of [last.from, "stranger"]) old.postMessage({ from, message: { ...last.message, event: { type: "state", data: { unread: 99, readState: "s-99" } } } });
+  for (const term of [last.term, last.term + 1e9]) old.postMessage({ term, message: { ...last.message, event: { type: "state", data: { unread: 99, readState: "s-99" } } } });
   // What it has said is there before what is said after it.
   await new Promise(setImmediate);
   next.notify(1);
@@ -303,4 +305,41 @@ test("a token is in the header, and nowhere else", async (t) => {
     service.asked.map((a) => a.request.url), String(error), error]);
   assert.match(all, /c-1/);
   assert.doesNotMatch(all, /token-\d/);
+});
+
+test("a tab that is closed just as it begins to lead gives the lead back", async (t) => {
+  const { service, browser, tabs, feed } = await stage(t, 3);
+  const [leader, second, third] = tabs as [Tab, Tab, Tab];
+  feed.notify(1);
+  await third.has("n1");
+  second.client.on("status", ({ status }) => status.name === "connecting" && second.client.close());
+  leader.client.close();
+  await second.status("offline");
+  const next = await service.next();
+  assert.equal(third.whys.length, 1);
+  next.connect("c-1");
+  await third.status("live");
+  assert.equal(second.clock.size, 0);
+  assert.equal(browser.locks.size, 1);
+  assert.equal(service.asked.length, 2);
+});
+
+test("a leader that was frozen and goes on is not believed, though it answers", async (t) => {
+  const { service, tabs, feed } = await stage(t, 3);
+  const [frozen, awake, third] = tabs as [Tab, Tab, Tab];
+  feed.notify(1);
+  for (const tab of tabs) await tab.has("n1");
+  frozen.freeze();
+  third.visible = false;
+  awake.clock.advance(75_000 + 5_100 + 10_000 + 5_100 + 1);
+  const next = await service.next();
+  next.connect("c-1", { unread: 3 }).notify(2);
+  await third.has("n2");
+  const heard = third.events.length;
+  // Its messages come first, and one of them asks who leads; then that the lock is gone.
+  frozen.thaw();
+  await frozen.until(() => frozen.client.unread === 4);
+  next.notify(3);
+  for (const tab of tabs) await tab.has("n3");
+  assert.deepEqual(third.events.slice(heard).map((e) => e.type), ["notification", "unread"]);
 });

@@ -24,11 +24,12 @@ const notifications = "/api/v2/ticketing/ticket/sse/notifications"
 // service is peal, in processes that are ended and started again on one port
 // and one data directory.
 type service struct {
-	url  string
-	data string
-	args []string // the command, with the flags of its own
-	env  []string
-	ttl  atomic.Int64 // of the tokens that Tokens gives: a time.Duration
+	url   string
+	admin string // of the process that runs
+	data  string
+	args  []string // the command, with the flags of its own
+	env   []string
+	ttl   atomic.Int64 // of the tokens that Tokens gives: a time.Duration
 
 	cmd *exec.Cmd
 	log *bytes.Buffer // of the process that runs
@@ -72,11 +73,12 @@ func (s *service) start(t *testing.T, listen string) (url string) {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var ready struct{ URL string }
+	var ready struct{ URL, Admin string }
 	if err := json.NewDecoder(out).Decode(&ready); err != nil {
 		s.end(syscall.SIGKILL)
 		t.Fatalf("no ready line from peal %s: %v\n%s", s.args[0], err, s.log)
 	}
+	s.admin = ready.Admin
 	return ready.URL
 }
 

@@ -16,6 +16,7 @@ export interface PealOpen {
 
 const mostShown = 99; // above it the badge says 99+
 const edge = 8; // the least room around the panel, in pixels
+const hold = 10_000; // ms in which a tab that is late must have asked whether it shows a toast
 const least = 320; // the panel opens upwards if there is less room below, in pixels
 
 const look = new CSSStyleSheet(); // one for all bells of a page
@@ -44,7 +45,6 @@ export class PealBell extends HTMLElement {
   #place = new CSSStyleSheet(); // where the panel is
   #opened: AbortController | undefined; // of the open panel
   #offs: (() => void)[] = []; // of the client's events
-  #held = new Map<string, () => void>(); // toasts that no other tab shows: id → let go
   #truncated = false;
 
   // What is made anew for other texts or another client.
@@ -154,6 +154,10 @@ export class PealBell extends HTMLElement {
     if (!client) return;
     const panel = this.#panel;
     const count = () => this.#count();
+    const again = () => {
+      panel.entries.recount();
+      count();
+    };
     this.#offs = [
       client.on("notification", (e) => this.#take(e)),
       client.on("state", ({ data: { changed } }) => {
@@ -161,11 +165,12 @@ export class PealBell extends HTMLElement {
         for (const { id, read } of changed ?? []) if (read) this.#pops.remove(id);
         count();
       }),
-      client.on("connected", () => {
-        panel.entries.recount();
-        count();
+      client.on("connected", ({ data: { recovered } }) => {
+        again();
+        if (!recovered) panel.refetch(); // or what came before it and after the list would be in neither
       }),
       client.on("refetch", () => {
+        again(); // where other tabs heard the state events
         panel.refetch();
         this.#recount();
       }),
@@ -188,22 +193,21 @@ export class PealBell extends HTMLElement {
 
   // take shows a toast for a notification if it is one to show, in one tab only
   // of those with clients of one name: the one that gets the lock, which it holds
-  // as long as it shows it.
+  // until all others have come too late.
   #take(e: Extract<PealEvent, { type: "notification" }>): void {
     const { data } = e;
     this.#panel.take(e);
     const loud = rank(data, e.fresh);
     // In the open panel it can be seen.
     if (!loud || document.hidden || (loud === 1 && this.open)) return;
-    const show = () => this.#pops.add(data);
+    const pops = this.#pops; // of the one whose client this is: another's may be here when there is the lock
+    const show = () => { if (pops.element.isConnected) pops.add(data); };
     if (!navigator.locks) return show();
     navigator.locks.request(`${this.client!.name}:${data.id}`, { ifAvailable: true }, (lock) => {
-      if (!lock || !this.#begun) return;
-      return new Promise<void>((resolve) => {
-        this.#held.set(data.id, resolve);
-        show();
-      });
-    });
+      if (!lock) return;
+      show();
+      return new Promise((resolve) => setTimeout(resolve, hold));
+    }).catch(show); // no locks here, after all
   }
 
   // The look.
@@ -228,7 +232,6 @@ export class PealBell extends HTMLElement {
       open,
       show: () => { this.open = true; },
       focus: () => this.#button.focus(),
-      gone: (id) => { this.#held.get(id)?.(); this.#held.delete(id); },
     });
     this.#root.replaceChildren(this.#button, this.#panel.element, this.#pops.element);
     if (this.#begun) this.#follow(this.client);

@@ -52,8 +52,8 @@ export type SomeMessages = Partial<Messages>;
  * rules. What the messages leave out is English; a language tag that is none is
  * the browser's own. */
 export class Words {
-  readonly messages: Messages;
-  readonly locale: string | undefined;
+  declare readonly messages: Messages;
+  declare readonly locale: string | undefined;
 
   constructor(some: SomeMessages, locale: string) {
     this.messages = { ...english, ...some, names: { ...english.names, ...some.names } };

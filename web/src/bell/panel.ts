@@ -9,6 +9,7 @@ import { type Open, row, type Row } from "./row.ts";
 
 const page = 50; // notifications that are loaded at first, and at a time
 const mostAgain = 200; // the most that are loaded again at once; the others follow by scrolling
+const mostOpen = 1_000; // what arrives on top of more has the list loaded again: it must not grow for ever
 const noteFor = 8_000; // ms that a note stays
 const tickEvery = 20_000; // ms after which times are brought up to date
 const settled = 150; // ms that a replay must be quiet before the list is loaded again
@@ -313,10 +314,10 @@ export function panel(host: Host): Panel {
       back();
     },
     // Where a replay belongs in the list is not known, so the list is loaded
-    // again when it has ended. One that nobody looks at must not grow for ever.
+    // again when it has ended.
     take({ data, fresh }) {
       clearTimeout(replay);
-      if (fresh && (open || (!stale && entries.items.length < mostAgain))) entries.arrive(data);
+      if (fresh && entries.items.length < (open ? mostOpen : stale ? 0 : mostAgain)) entries.arrive(data);
       else stale = true;
       if (stale && open) replay = setTimeout(refetch, settled);
       render();
@@ -332,7 +333,7 @@ export function panel(host: Host): Panel {
     },
     unread(text) {
       say(count, text);
-      all.disabled = !text;
+      all.ariaDisabled = String(!text); // not disabled, which would lose the focus
     },
   };
 }

@@ -16,8 +16,6 @@ export interface Around {
   show(): void;
   /** Gives the focus to the button. */
   focus(): void;
-  /** A toast has left the screen. */
-  gone(id: string): void;
 }
 
 /** Pops shows a stack of toasts. Their time stands still while one of them is
@@ -31,7 +29,7 @@ export interface Pops {
   clear(): void;
 }
 
-export function pops({ words, open, show, focus, gone }: Around): Pops {
+export function pops({ words, open, show, focus }: Around): Pops {
   const { messages } = words;
   const stack = new Stack();
   const toasts = new Map<string, { element: HTMLElement; left: number }>(); // left in seconds
@@ -59,7 +57,6 @@ export function pops({ words, open, show, focus, gone }: Around): Pops {
       if (shown.some((n) => n.id === id)) continue;
       toast.element.remove();
       toasts.delete(id);
-      gone(id);
     }
     const some = shown.length > 0;
     if (element.isConnected) element.togglePopover(some);
@@ -67,8 +64,8 @@ export function pops({ words, open, show, focus, gone }: Around): Pops {
     say(more, words.say(messages.more, stack.more));
     if (stack.more) element.append(more);
     else more.remove();
-    clearInterval(clock);
-    if (some) clock = setInterval(tick, 1000);
+    if (some) clock ??= setInterval(tick, 1000);
+    else clock = clearInterval(clock) as undefined;
   }
 
   function tick(): void {

@@ -1,6 +1,6 @@
 // The preferences: a form.
 
-import { PealError, type Client, type Preferences, type Stored } from "../client/index.ts";
+import type { Client, PealError, Preferences, Stored } from "../client/index.ts";
 import { h, types } from "./dom.ts";
 import type { Words } from "./messages.ts";
 
@@ -24,6 +24,7 @@ export function chosen(value: Preferences, form: FormData): Preferences {
 export function form(words: Words, client: Client, { value, etag }: Stored, number: (ticketId: string) => string, say: (text: string) => void, saved: (value: Preferences) => void): HTMLFormElement {
   const { messages } = words;
   const element = h("form");
+  let saving = false;
 
   const check = (name: string, label: string, checked: boolean, value = "on") =>
     h("label", { className: "check" }, h("input", { type: "checkbox", name, value, checked }), label);
@@ -64,14 +65,21 @@ export function form(words: Words, client: Client, { value, etag }: Stored, numb
     );
     element.onsubmit = async (e) => {
       e.preventDefault();
+      if (saving) return;
+      saving = true;
       try {
         saved((await client.setPreferences(chosen(value, new FormData(element)), etag)).value);
       } catch (err) {
-        if (!(err instanceof PealError) || err.status !== 412) return say(messages.failed);
-        ({ value, etag } = await client.preferences());
-        fill();
-        say(messages.changed);
+        let text = messages.failed;
+        if ((err as PealError).status === 412)
+          try {
+            ({ value, etag } = await client.preferences());
+            fill();
+            text = messages.changed;
+          } catch {}
+        say(text);
       }
+      saving = false;
     };
   }
 

@@ -51,8 +51,10 @@ export function calls(s: Service, signal: AbortSignal): Pick<Client, "list" | "c
       if (body) {
         headers["Content-Type"] = "application/json";
         init.method = "PUT";
-        init.keepalive = true; // what is marked by following a link outlives the page
         init.body = JSON.stringify(body);
+        // What is marked by following a link outlives the page. Browsers refuse
+        // that to more than 64 KiB, of all that is under way together.
+        init.keepalive = init.body.length < 1_000;
       }
       let token = await s.tokens.get();
       let answer = await ask(s, path, token, init, headers);

@@ -96,11 +96,11 @@ export function client(env: Env, options: Options): Client {
     hear(news) {
       become(news.status);
       if (news.event) take(news.event, news.cursor);
-      if (!news.readState || news.unread === undefined) return;
+      if (!news.readState) return;
       const stale = (at.cursor && at.cursor !== news.cursor) || (readState && readState !== news.readState);
       at.cursor = news.cursor;
       readState = news.readState;
-      counted(news.unread);
+      counted(news.unread as number);
       if (stale) emit({ type: "refetch" });
     },
   });

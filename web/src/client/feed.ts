@@ -24,7 +24,7 @@ export interface Feed {
 
 const idle = 75_000; // ms without a byte: the server sends a heartbeat every 30 s
 const impatience = 30_000; // ms for a token, an answer and the first event together
-const eager = 5_000; // ms that a connection must have lasted for its end to be answered at once again
+const eager = 5_000; // ms that a connection must have lasted to be a good one, whose end is answered as if it were the first
 
 /** How an attempt ended. */
 interface End {
@@ -40,7 +40,7 @@ export function feed(service: Service, place: Place, reader: Reader): Feed {
   let closed = false;
   let retry = 0; // ms: the server's last retry
   let failures = 0; // waits since a connection was good
-  let spent = false; // a new token has been answered with an attempt at once, and no connection has lasted since
+  let spent = false; // a new token has been answered with an attempt at once, and no connection was good since
   let used = ""; // the token of the last attempt
   let since = ""; // the server's time from which on all that was made has come live
   let wake = () => {}; // what a wake-up does just now
@@ -123,7 +123,6 @@ export function feed(service: Service, place: Place, reader: Reader): Feed {
         // Nothing of another user's gets further than this.
         if (e.data.userId !== options.user) return stop({ reason: "the token is another user's", final: true });
         opened = env.now();
-        failures = 0;
         since ||= e.data.timestamp;
         const life = Date.parse(e.data.expiresAt) - Date.parse(e.data.timestamp); // by the server's clock
         if (life > 0) renew(opened + life);
@@ -172,7 +171,10 @@ export function feed(service: Service, place: Place, reader: Reader): Feed {
       return ended ?? { reason: opened ? "broken" : "unreachable" };
     } finally {
       end();
-      if (opened && env.now() - opened > eager) spent = false;
+      if (opened && env.now() - opened > eager) {
+        spent = false;
+        failures = 0;
+      }
       if (!opened || !ended?.why) since = ""; // what comes next was not seen live
     }
   }
@@ -222,7 +224,7 @@ function event({ event: type, data, id }: Block): FeedEvent | undefined {
     value = JSON.parse(data);
   } catch {}
   if (!value || typeof value !== "object") return;
-  const whole = (n: unknown) => Number.isInteger(n);
+  const whole = Number.isInteger;
   switch (type) {
     case "connected":
       return whole((value as Connected).unread) ? { type, data: value as Connected } : undefined;

@@ -35,9 +35,7 @@ export function parser(emit: (block: Block) => void): (text: string) => void {
       emit(whole);
       return;
     }
-    const colon = text.indexOf(":");
-    const name = colon < 0 ? text : text.slice(0, colon);
-    const value = colon < 0 ? "" : text.slice(colon + 1).replace(/^ /, "");
+    const [, name, value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(text) as string[];
     if (name === "data") data.push(value);
     else if (name === "event") block.event = value;
     else if (name === "id" && !value.includes("\0")) block.id = value;

@@ -3,11 +3,11 @@ import type { Problem } from "../api.ts";
 /** A refusal of the service. */
 export class PealError extends Error {
   /** The HTTP status. */
-  status: number;
+  declare status: number;
   /** Why, in a word, such as "RATE_LIMIT"; "" where something else than the service has answered. */
-  code: string;
+  declare code: string;
   /** For whoever looks into the log; "" without. */
-  requestId: string;
+  declare requestId: string;
 
   constructor(status: number, problem: Partial<Problem>) {
     super(`${status} ${problem.detail || problem.title || ""}`.trim());

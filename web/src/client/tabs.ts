@@ -30,7 +30,7 @@ const answer = 10_000; // ms that it may take to answer a hello
 
 /** What goes over the channel. It never holds a token. */
 interface Envelope<M> {
-  from: string;
+  term: number;
   hello?: true;
   snapshot?: boolean;
   message?: M;
@@ -46,14 +46,15 @@ interface Envelope<M> {
  * takes the lock away if nothing is answered. Who has lost it so, queues again.
  */
 export function tabs<M>(env: Env, name: string, alone: boolean, member: Member<M>): Tabs<M> {
-  const me = "" + env.random();
-  let leader = ""; // whose messages count: one that was frozen may go on for a moment
+  // Names the leader whose messages count, which may be this tab. Who leads later
+  // has a higher one: a leader that was frozen goes on for a moment, and answers.
+  let term = 0;
   let led: Led | undefined; // while this tab leads
   let channel: BroadcastChannel | undefined;
   let claim: AbortController | undefined; // to the lock; while in the group
   let cancel = () => {}; // takes back the next look at the leader
 
-  const post = (e: Omit<Envelope<M>, "from">) => channel?.postMessage({ from: me, ...e });
+  const post = (e: Omit<Envelope<M>, "term">) => channel?.postMessage({ term, ...e });
   const later = (ms: number, f: () => void) => {
     cancel();
     cancel = env.after(ms + answer * env.random(), f); // not all tabs at once
@@ -63,12 +64,19 @@ export function tabs<M>(env: Env, name: string, alone: boolean, member: Member<M
     later(answer, () => (env.visible() ? queue(true) : listen()));
   };
   const listen = () => later(silence, hello);
-  const introduce = () => post({ snapshot: true, message: member.snapshot() });
+  // Only the word that comes by a timer shows that this tab is not frozen: in
+  // Chromium a frozen one goes on answering, but takes nothing from the network.
+  const introduce = () => {
+    post({ snapshot: true, message: member.snapshot() });
+    env.after(0, () => led && post({}));
+  };
 
   function lead(): void {
     cancel();
+    term = Math.max(term + 1, env.now() + env.random());
     led = member.lead();
-    introduce();
+    if (claim) introduce();
+    else follow(); // who was told that it begins has left
   }
 
   function follow(): void {
@@ -81,8 +89,9 @@ export function tabs<M>(env: Env, name: string, alone: boolean, member: Member<M
     const mine = (claim = new AbortController());
     const held = () => {
       if (mine.signal.aborted) return;
+      const end = new Promise((release) => mine.signal.addEventListener("abort", release));
       lead();
-      return new Promise<void>((release) => mine.signal.addEventListener("abort", () => release()));
+      return end;
     };
     (env.locks as LockManager).request(name, steal ? { steal } : { signal: mine.signal }, held).catch((e: unknown) => {
       if (mine.signal.aborted) return;
@@ -93,16 +102,16 @@ export function tabs<M>(env: Env, name: string, alone: boolean, member: Member<M
     });
   }
 
-  function heard({ data: { from, hello, snapshot, message } }: MessageEvent<Envelope<M>>): void {
+  function heard({ data: { term: theirs, hello, snapshot, message } }: MessageEvent<Envelope<M>>): void {
     if (led) {
       if (!hello) return;
       introduce();
       return led.wake(); // a person has come to one of the tabs
     }
-    if (snapshot) leader = from;
-    if (from !== leader || message === undefined) return;
-    listen();
-    member.hear(message);
+    if (snapshot && theirs > term) term = theirs;
+    if (theirs !== term || hello) return;
+    if (!snapshot) listen();
+    if (message) member.hear(message);
   }
 
   return {
