@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -117,4 +118,20 @@ func FuzzDecodeState(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Once there are more changes than are told one by one, none of them is told: who
+// took the few after the hundredth for all would not fetch the list.
+func TestTooManyChangesAreNoChanges(t *testing.T) {
+	var n news
+	for i := range uint64(3) {
+		var m stateMessage
+		for j := range 60 {
+			m.Changed = append(m.Changed, ReadChange{ID: fmt.Sprint(i, "-", j), Read: true})
+		}
+		n.note(Cursor{Epoch: "abcdefgh", Seq: i + 1}, m, true)
+		if want := i > 0; n.refetch != want || n.refetch && n.changed != nil {
+			t.Fatalf("after %d changes: %d changes and refetch %t, want refetch %t and then no changes", 60*(i+1), len(n.changed), n.refetch, want)
+		}
+	}
 }

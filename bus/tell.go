@@ -77,9 +77,10 @@ func (n *news) add(c ReadChange) {
 	}
 	if len(n.changed) == maxChanges {
 		n.changed, n.refetch = nil, true
-		return
 	}
-	n.changed = append(n.changed, c)
+	if !n.refetch {
+		n.changed = append(n.changed, c)
+	}
 }
 
 // recount has the number looked at, and told if it is another than the sink's.
