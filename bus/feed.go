@@ -336,6 +336,7 @@ func (f *Feed) tail(seq, found, upTo uint64) {
 	default:
 		f.prove(upTo)
 	}
+	f.verify()
 }
 
 // renew goes on in another incarnation of the stream: a read from a place that

@@ -37,6 +37,7 @@ type news struct {
 	stale   bool // the number of unread ones is to be looked at, perhaps once more
 	force   bool // and told, whatever it is
 	adopt   bool // or taken over, if that is all: the sink has counted right, tally has not
+	doubt   bool // it was counted once: that may have been by a replica that lags
 	changed []ReadChange
 	refetch bool
 
@@ -169,6 +170,7 @@ func (f *Feed) offerState(c census) bool {
 	f.total = c.total + f.taken
 	adopt := f.adopt && f.eldest == c.first && !f.full()
 	unread, version, at := c.unread+f.since, f.hub.state.version, f.at
+	doubt := f.doubt || f.force || unread != f.tally
 	if f.force || version != f.told || unread != f.tally && !adopt {
 		if !f.sink.State(ReadState{Unread: unread, Version: version, Changed: f.changed, Refetch: f.refetch}) {
 			f.stale = true
@@ -179,7 +181,26 @@ func (f *Feed) offerState(c census) bool {
 		at = f.last
 	}
 	f.news = news{told: version, at: at, tally: unread, total: f.total, eldest: c.first, waiting: f.waiting}
+	if doubt {
+		f.doubted()
+	}
 	return true
+}
+
+// doubted has the number counted once more with the next tail check, in one to two
+// seconds, until two counts agree. Any replica counts, and nothing in its answer tells
+// whether it lags.
+func (f *Feed) doubted() {
+	f.doubt = true
+	f.shard.checkSoon(f.hub)
+}
+
+// verify has counted once more what is doubted, as soon as the feed is live.
+func (f *Feed) verify() {
+	if f.doubt {
+		f.doubt = false
+		f.recount()
+	}
 }
 
 // started takes over what Follow has read. The hub may know more, or less.
@@ -201,6 +222,7 @@ func (f *Feed) started() {
 		f.note(h.state.version, stateMessage{}, false)
 	}
 	f.state = storedState{} // the hub has it
+	f.doubted()
 }
 
 // learn takes over a read state.

@@ -1,0 +1,251 @@
+package bus_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/bustest"
+	"github.com/pealhq/peal/bus/embedded"
+)
+
+// replicas is a server some of whose Direct Gets of inboxes, as chance will have it,
+// are answered by a replica that lags.
+type replicas struct {
+	*embedded.Server
+	mu   sync.Mutex // protects the rest
+	lags bool
+}
+
+func (r *replicas) InProcessConn() (net.Conn, error) {
+	c, err := r.Server.InProcessConn()
+	if err != nil {
+		return nil, err
+	}
+	return &replicaConn{c, r}, nil
+}
+
+type replicaConn struct {
+	net.Conn
+	r *replicas
+}
+
+// Write has what is asked go to the laggard, which listens on a subject of the same
+// length.
+func (c *replicaConn) Write(b []byte) (int, error) {
+	asked := []byte("$JS.API.DIRECT.GET.PEAL_INBOX_")
+	sent := bytes.Clone(b)
+	for at := 0; ; {
+		i := bytes.Index(sent[at:], asked)
+		if i < 0 {
+			break
+		}
+		if at += i; c.r.toLaggard() {
+			copy(sent[at:], "$JS.API.DIRECT.LAG.PEAL_INBOX_")
+		}
+		at += len(asked)
+	}
+	return c.Conn.Write(sent)
+}
+
+func (r *replicas) toLaggard() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lags && rand.IntN(2) == 0
+}
+
+func (r *replicas) set(lags bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lags = lags
+}
+
+// laggard answers Direct Gets of a stream, as a replica does that has stopped to
+// apply what is stored.
+type laggard struct {
+	t    *testing.T
+	held []*nats.Msg // ascending, all that it has
+}
+
+// lag has a stream, of which nothing was removed, read from a replica too that has
+// nothing newer than what is stored now, until the result is called.
+func (r *replicas) lag(t *testing.T, b *bus.Bus, stream string) (catchUp func()) {
+	t.Helper()
+	nc, err := nats.Connect("", nats.InProcessServer(r.Server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	l := &laggard{t: t}
+	js, err := b.JetStream().Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := js.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := info.State.FirstSeq; seq <= info.State.LastSeq && seq > 0; seq++ {
+		m, err := js.GetMsg(t.Context(), seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.held = append(l.held, &nats.Msg{Subject: m.Subject, Header: nats.Header{"Nats-Sequence": {strconv.FormatUint(seq, 10)}}, Data: m.Data})
+	}
+	if _, err := nc.Subscribe("$JS.API.DIRECT.LAG."+stream, l.answer); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r.set(true)
+	return func() { r.set(false) }
+}
+
+func (l *laggard) answer(m *nats.Msg) {
+	var get struct {
+		Seq     uint64   `json:"seq"`
+		NextFor string   `json:"next_by_subj"`
+		Batch   int      `json:"batch"`
+		LastFor []string `json:"multi_last"`
+	}
+	if err := json.Unmarshal(m.Data, &get); err != nil {
+		l.t.Error(err)
+		return
+	}
+	var found []*nats.Msg
+	for i, h := range l.held {
+		seq := uint64(i + 1)
+		if h.Subject == get.NextFor && seq >= get.Seq {
+			found = append(found, h)
+		}
+	}
+	for _, subject := range get.LastFor {
+		for i := len(l.held) - 1; i >= 0; i-- {
+			if l.held[i].Subject == subject {
+				found = append(found, l.held[i])
+				break
+			}
+		}
+	}
+	pending := 0
+	if len(get.LastFor) == 0 && len(found) > get.Batch {
+		pending = len(found) - get.Batch
+		found = found[:get.Batch]
+	}
+	if len(found) == 0 && len(get.LastFor) == 0 {
+		m.RespondMsg(&nats.Msg{Header: nats.Header{"Status": {"404"}}})
+		return
+	}
+	last := "0"
+	for i, f := range found {
+		h := nats.Header{
+			"Nats-Subject": {f.Subject}, "Nats-Sequence": f.Header["Nats-Sequence"], "Nats-Last-Sequence": {last},
+			"Nats-Num-Pending": {strconv.Itoa(len(found) - i - 1 + pending)},
+		}
+		last = h.Get("Nats-Sequence")
+		m.RespondMsg(&nats.Msg{Header: h, Data: f.Data})
+	}
+	end := nats.Header{"Status": {"204"}, "Nats-Num-Pending": {strconv.Itoa(pending)}, "Nats-Last-Sequence": {last}}
+	if len(get.LastFor) > 0 {
+		end.Set("Nats-UpTo-Sequence", strconv.Itoa(len(l.held)))
+	}
+	m.RespondMsg(&nats.Msg{Header: end})
+}
+
+// badge shows a number by the rule of a client.
+type badge struct {
+	mu     sync.Mutex // protects number
+	number uint64
+}
+
+func (g *badge) Deliver(m *bus.Message) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !m.Read {
+		g.number++
+	}
+	return true
+}
+
+func (g *badge) Gap(bus.Gap) bool { return true }
+
+func (g *badge) State(s bus.ReadState) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.number = s.Unread
+	return true
+}
+
+func (g *badge) shows() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.number
+}
+
+// What a replica that lags has counted is put right once it has caught up. Which
+// one answers is chance, so there are many devices.
+func TestNumberThatALaggingReplicaCounted(t *testing.T) {
+	r := &replicas{Server: bustest.Server(t)}
+	b := bustest.Open(t, r.Server, func(c *bus.Config) { c.Partitions, c.Server = 1, r })
+	var users []peal.Inbox
+	for i := range 40 {
+		users = append(users, inbox(fmt.Sprint("user-", i)))
+	}
+	publish(t, b, "n1", users...)
+	publish(t, b, "n2", users...)
+	stream, _ := b.StreamOf(users[0])
+	places := make([][]bus.Cursor, len(users))
+	for i, in := range users {
+		places[i] = append(places[i], cursorOf(t, b, in, "n2"))
+	}
+	catchUp := r.lag(t, b, stream)
+	publish(t, b, "n3", users...)
+	publish(t, b, "n4", users...)
+	for i, in := range users {
+		places[i] = append(places[i], cursorOf(t, b, in, "n4"))
+	}
+	var badges []*badge
+	for i, in := range users {
+		for _, after := range places[i] {
+			g := &badge{}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			f, err := b.Follow(ctx, in, after, g)
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(f.Close)
+			g.number = f.Start().Unread
+			f.Resume()
+			badges = append(badges, g)
+		}
+	}
+	catchUp()
+	wrong := func() (n int) {
+		for _, g := range badges {
+			if g.shows() != 4 {
+				n++
+			}
+		}
+		return n
+	}
+	deadline := time.Now().Add(15 * time.Second)
+	for wrong() > 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d devices show another number than 4", wrong(), len(badges))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
