@@ -25,6 +25,7 @@ type memory[K comparable, V any] struct {
 	now, old map[K]V
 	bytes    int       // of what now has taken in
 	turn     time.Time // when now began
+	forgot   time.Time // when forget was called last
 }
 
 func newMemory[K comparable, V any]() *memory[K, V] { return &memory[K, V]{now: make(map[K]V)} }
@@ -41,7 +42,8 @@ func (m *memory[K, V]) get(k K, now time.Time) (v V, ok bool) {
 }
 
 // put remembers what was made of a message, nil if there was none. Reading it
-// began some time ago: what took a turn is too old.
+// began some time ago: what took a turn is too old, and so is what may have been
+// read before forget.
 func (m *memory[K, V]) put(k K, v V, of *stored, began, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,7 +52,7 @@ func (m *memory[K, V]) put(k K, v V, of *stored, began, now time.Time) {
 	if of != nil {
 		size = len(of.data)
 	}
-	if now.Sub(began) > memoryTurn || len(m.now) >= maxRemembered || m.bytes+size > maxRememberedBytes {
+	if now.Sub(began) > memoryTurn || !began.After(m.forgot) || len(m.now) >= maxRemembered || m.bytes+size > maxRememberedBytes {
 		return
 	}
 	m.now[k] = v
@@ -58,9 +60,10 @@ func (m *memory[K, V]) put(k K, v V, of *stored, began, now time.Time) {
 }
 
 // forget is called when another value was stored.
-func (m *memory[K, V]) forget(k K) {
+func (m *memory[K, V]) forget(k K, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.forgot = now
 	delete(m.now, k)
 	delete(m.old, k)
 }

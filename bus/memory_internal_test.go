@@ -19,7 +19,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Errorf("%d: got %q and %t, want it remembered", k, got, ok)
 		}
 	}
-	m.forget(1)
+	m.forget(1, now)
 	if _, ok := m.get(1, now); ok {
 		t.Error("1 is remembered after another was stored")
 	}
@@ -69,5 +69,21 @@ func TestMemoryIsBounded(t *testing.T) {
 	m.put(-1, "", nil, now, now)
 	if _, ok := m.get(-1, now); !ok {
 		t.Error("what takes no bytes is not remembered beside what does")
+	}
+}
+
+// Who stores another value while the old one is being read, has it forgotten too.
+func TestMemoryForgetsWhatWasReadBefore(t *testing.T) {
+	now := time.Now()
+	m := newMemory[int, string]()
+	began := now
+	m.forget(1, now.Add(time.Millisecond))
+	m.put(1, "old", nil, began, now.Add(2*time.Millisecond))
+	if got, ok := m.get(1, now.Add(3*time.Millisecond)); ok {
+		t.Errorf("%q is remembered, of which reading began before another was stored", got)
+	}
+	m.put(1, "new", nil, now.Add(3*time.Millisecond), now.Add(4*time.Millisecond))
+	if got, ok := m.get(1, now.Add(5*time.Millisecond)); !ok || got != "new" {
+		t.Errorf("got %q and %t, want what was read after that", got, ok)
 	}
 }

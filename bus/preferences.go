@@ -30,13 +30,13 @@ func (b *Bus) TenantPreferences(ctx context.Context, t peal.Tenant) (peal.Tenant
 //
 // The error is a peal.ErrUnavailable or ctx's too; then p may have been stored.
 func (b *Bus) SetPreferences(ctx context.Context, in peal.Inbox, p peal.Preferences, check func(now peal.Preferences) error) error {
-	defer b.wishes.users.forget(in)
+	defer func() { b.wishes.users.forget(in, time.Now()) }()
 	return setPreferences(ctx, b, prefKey(b.cfg.Region, in), p.Encode(), peal.DecodePreferences, check)
 }
 
 // SetTenantPreferences stores those of a tenant, as SetPreferences does.
 func (b *Bus) SetTenantPreferences(ctx context.Context, t peal.Tenant, p peal.TenantPreferences, check func(now peal.TenantPreferences) error) error {
-	defer b.wishes.tenants.forget(t)
+	defer func() { b.wishes.tenants.forget(t, time.Now()) }()
 	return setPreferences(ctx, b, tenantPrefKey(b.cfg.Region, t), p.Encode(), peal.DecodeTenantPreferences, check)
 }
 
