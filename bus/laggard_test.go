@@ -249,3 +249,32 @@ func TestNumberThatALaggingReplicaCounted(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// What was stored and marked before is listed and counted at once, whichever replica
+// is asked.
+func TestListBesideALaggingReplica(t *testing.T) {
+	r := &replicas{Server: bustest.Server(t)}
+	b := bustest.Open(t, r.Server, func(c *bus.Config) { c.Partitions, c.Server, c.PerInbox = 1, r, 6 })
+	jane := inbox("jane")
+	publishAll(t, b, jane, 1, 6)
+	stream, _ := b.StreamOf(jane)
+	catchUp := r.lag(t, b, stream)
+	defer catchUp()
+	for i := 7; i < 20; i++ {
+		publish(t, b, fmt.Sprint("n", i), jane)
+		want := ""
+		for j := i; j > i-6; j-- {
+			want += fmt.Sprintf("n%d* ", j)
+		}
+		if i%2 == 0 {
+			b.Forget(jane)
+		}
+		if got := list(t, b, jane) + " "; got != want {
+			t.Fatalf("the list is %q, want %q", got, want)
+		}
+		c, err := b.Count(t.Context(), jane)
+		if err != nil || !c.Truncated {
+			t.Fatalf("%+v, %v", c, err)
+		}
+	}
+}

@@ -15,7 +15,7 @@ import (
 // oldest first, and how many it holds from a place on is known without a walk. So
 // an inbox is read from its end back, as far as is needed, and what was read is
 // kept in memory. What is kept is never believed: each call asks the leader for
-// the inbox's last, and any replica how many there are.
+// the inbox's last and how many there are, and any replica whether it has them.
 
 // recent is the newest notifications of an inbox, without a hole between them. It
 // is not changed once it is made.
@@ -134,33 +134,29 @@ func (p *partition) contentsRound(ctx context.Context, pl place, far reach, leni
 	subject := pl.subject("inbox", p.bus.cfg.Region)
 	before := p.known() // what is stored by then is read
 	r := p.bus.recents.get(pl.key(), before.epoch)
-	tail, err := p.getFromLeader(ctx, leaderGet{LastFor: subject})
-	if err != nil {
+	i, err := p.takeInventory(ctx, subject, r, far)
+	if err != nil || i.moving {
 		return c, false, err
 	}
-	i := inventory{last: 0}
-	if tail != nil {
-		i.last = tail.seq
-		if err := p.takeInventory(ctx, subject, &i, r, far); err != nil {
-			return c, false, err
-		}
-	}
 	r = r.from(i.first)
-	if i.last == 0 {
+	if i.total == 0 {
 		r.kept = nil
 	}
-	if i.held < len(r.kept) { // one was removed from between the others
+	if i.held < len(r.kept) { // one was removed from between the others, or a replica lags
 		p.bus.recents.drop(pl.key())
 		return c, false, nil
 	}
 	if len(r.kept) < min(i.wanted, i.total) || r.last() < i.last || i.held > len(r.kept) && !lenient {
 		return c, false, p.readOn(ctx, pl, subject, r, i)
 	}
+	if len(r.kept) == i.total {
+		i.first = r.first() // a replica that lags may have older ones
+	}
 	after, err := p.ask(ctx) // after the reads, which do not say of which incarnation they are
 	if err != nil || after.epoch != before.epoch {
 		return c, false, err
 	}
-	c = contents{recent: r, total: i.total - max(0, i.held-len(r.kept)), end: before.end()}
+	c = contents{recent: r, total: i.total, end: before.end()}
 	if r.last() > 0 {
 		c.end = Cursor{Epoch: r.epoch, Seq: r.last()}
 	}
@@ -175,36 +171,68 @@ func (p *partition) contentsRound(ctx context.Context, pl place, far reach, leni
 type inventory struct {
 	last   uint64 // of the newest, in the leader; 0: none
 	first  uint64 // of the oldest, in a replica; 0: none
-	total  int    // in a replica
+	total  int    // in the leader, up to the last
 	held   int    // from the first that is kept on
 	wanted int    // at least, of the newest
+	moving bool   // something was stored meanwhile: the rest means nothing
 }
 
-// takeInventory counts an inbox.
-func (p *partition) takeInventory(ctx context.Context, subject string, i *inventory, r recent, far reach) error {
-	first, total, err := p.probe(ctx, subject, 1)
+// takeInventory counts an inbox. The leader says how many there are and which is the
+// last, for a replica that lags has others: fewer new ones, and more old ones where
+// the inbox is at its bound. The two are of one moment if the stream was as far as
+// the last when it was counted.
+func (p *partition) takeInventory(ctx context.Context, subject string, r recent, far reach) (i inventory, err error) {
+	f, total, err := p.info(ctx, p.stream, subject)
 	if err != nil {
-		return err
+		return i, err
 	}
-	i.first, i.total, i.held = first, int(total), 0
-	if r = r.from(first); len(r.kept) > 0 {
-		if i.held = i.total; r.first() != first {
-			_, held, err := p.probe(ctx, subject, r.first())
-			if err != nil {
-				return err
-			}
-			i.held = int(held)
+	tail, err := p.getFromLeader(ctx, leaderGet{LastFor: subject})
+	if err != nil {
+		return i, err
+	}
+	if tail == nil || total == 0 {
+		i.moving = tail != nil || total != 0 && f.epoch == p.known().epoch
+		return i, nil
+	}
+	i.last, i.total = tail.seq, int(total)
+	if i.moving = i.last > f.last; i.moving {
+		return i, nil
+	}
+	if i.held, err = p.heldFrom(ctx, subject, r); err != nil {
+		return i, err
+	}
+	if i.held == i.total && len(r.kept) == i.total && r.last() == i.last { // all of it is kept
+		i.first, i.wanted = r.first(), i.total
+		return i, nil
+	}
+	if i.first, _, err = p.probe(ctx, subject, 1); err != nil {
+		return i, err
+	}
+	if left := r.from(i.first); len(left.kept) < len(r.kept) {
+		r = left
+		if i.held, err = p.heldFrom(ctx, subject, r); err != nil {
+			return i, err
 		}
 	}
 	i.wanted = max(1, min(far.newest, i.total))
 	if far.from > 0 && i.wanted < i.total && (len(r.kept) == 0 || far.from < r.first()) {
 		_, n, err := p.probe(ctx, subject, far.from)
 		if err != nil {
-			return err
+			return i, err
 		}
 		i.wanted = max(i.wanted, int(n))
 	}
-	return nil
+	return i, nil
+}
+
+// heldFrom is how many notifications a replica has of an inbox from the first that is
+// kept on.
+func (p *partition) heldFrom(ctx context.Context, subject string, r recent) (int, error) {
+	if len(r.kept) == 0 {
+		return 0, nil
+	}
+	_, n, err := p.probe(ctx, subject, r.first())
+	return int(n), err
 }
 
 // readOn reads what is missing of an inbox at either end, and keeps it.
