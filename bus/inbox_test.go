@@ -483,3 +483,33 @@ func TestListReachesBack(t *testing.T) {
 		}
 	}
 }
+
+// A stream that has lost its tail gives other notifications the sequences of those
+// that are gone. They are listed, not those.
+func TestListAfterALostTail(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	publishAll(t, b, jane, 1, 3)
+	if got, want := list(t, b, jane), "n3* n2* n1*"; got != want {
+		t.Fatalf("the list is %q, want %q", got, want)
+	}
+	name, _ := b.StreamOf(jane)
+	s, err := b.JetStream().Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	if err := b.JetStream().DeleteStream(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.JetStream().CreateStream(t.Context(), cfg); err != nil { // with the epoch of before
+		t.Fatal(err)
+	}
+	if got := list(t, b, jane); got != "" {
+		t.Errorf("the list of an inbox that is gone is %q", got)
+	}
+	publishAll(t, b, jane, 4, 6)
+	if got, want := list(t, b, jane), "n6* n5* n4*"; got != want {
+		t.Errorf("the list is %q, want %q", got, want)
+	}
+}

@@ -231,6 +231,7 @@ func (p *partition) inquire() (renewed bool, err error) {
 		}
 		if renewed || f.last < max(seen, before.last) {
 			p.seen.Store(f.last)
+			p.bus.recents.clear()
 			p.bus.renewed(p, f)
 		}
 		p.crowd(before, f)

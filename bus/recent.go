@@ -149,8 +149,9 @@ func (p *partition) contentsRound(ctx context.Context, pl place, far reach, leni
 	if len(r.kept) < min(i.wanted, i.total) || r.last() < i.last || i.held > len(r.kept) && !lenient {
 		return c, false, p.readOn(ctx, pl, subject, r, i)
 	}
+	r.kept = r.kept[max(0, len(r.kept)-i.total):] // what has expired a replica may still have
 	if len(r.kept) == i.total {
-		i.first = r.first() // a replica that lags may have older ones
+		i.first = r.first() // and say that it is the first
 	}
 	after, err := p.ask(ctx) // after the reads, which do not say of which incarnation they are
 	if err != nil || after.epoch != before.epoch {

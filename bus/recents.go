@@ -75,6 +75,16 @@ func (r *recents) drop(tokens string) {
 	}
 }
 
+// clear forgets all: a stream that has lost its tail gives other notifications the
+// sequences of those that are kept.
+func (r *recents) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, el := range r.all {
+		r.dropLocked(el)
+	}
+}
+
 // dropLocked forgets an inbox; nil is none.
 func (r *recents) dropLocked(el *list.Element) {
 	if el == nil {
