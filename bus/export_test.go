@@ -328,3 +328,10 @@ func (b *Bus) Idle(in peal.Inbox) (idle bool) {
 	})
 	return idle
 }
+
+// Remembered is how many bytes are taken to be kept of inboxes that were read.
+func (b *Bus) Remembered() int {
+	b.recents.mu.Lock()
+	defer b.recents.mu.Unlock()
+	return b.recents.size
+}

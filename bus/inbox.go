@@ -177,7 +177,7 @@ func (b *Bus) look(ctx context.Context, in peal.Inbox, far func(readState) reach
 	}
 }
 
-// maxReads is how many inboxes are read at once. One holds 8 MB at most, and 200
+// maxReads is how many inboxes are read at once. One holds 8 MB at most, and 400
 // kB as a rule.
 const maxReads = 32
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -511,5 +512,37 @@ func TestListAfterALostTail(t *testing.T) {
 	publishAll(t, b, jane, 4, 6)
 	if got, want := list(t, b, jane), "n6* n5* n4*"; got != want {
 		t.Errorf("the list is %q, want %q", got, want)
+	}
+}
+
+// What is kept of inboxes takes as much memory as it is taken to, or its bound is
+// none.
+func TestKeptInboxesTakeWhatTheyAreTakenTo(t *testing.T) {
+	b := open(t, nil)
+	var all []peal.Inbox
+	for i := range 200 {
+		all = append(all, inbox(fmt.Sprint("user-", i)))
+	}
+	for i := range 100 {
+		publish(t, b, fmt.Sprint("n", i), all...)
+	}
+	heap := func() float64 {
+		runtime.GC()
+		runtime.GC() // what pools hold goes with the second
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	for _, in := range all {
+		if _, err := b.Count(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	with, taken := heap(), float64(b.Remembered())
+	for _, in := range all {
+		b.Forget(in)
+	}
+	if got := with - heap(); got < taken/2 || got > 1.5*taken {
+		t.Errorf("20,000 notifications take %.1f MB, and are taken to take %.1f MB", got/1e6, taken/1e6)
 	}
 }

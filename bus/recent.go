@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -304,7 +305,8 @@ func (p *partition) readFrom(ctx context.Context, subject string, from uint64, m
 			return nil, unavailable("read stream "+p.stream, err)
 		}
 		for _, m := range a.messages {
-			all = append(all, kept{m.seq, m.header.Get(jetstream.MsgIDHeader), m.data, glance(m.data)})
+			data := bytes.Clone(m.data) // lets go of the headers before it
+			all = append(all, kept{m.seq, m.header.Get(jetstream.MsgIDHeader), data, glance(data)})
 			from = m.seq + 1
 		}
 		if a.pending == 0 || len(a.messages) == 0 {

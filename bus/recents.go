@@ -7,7 +7,7 @@ import (
 )
 
 // maxRecents bounds what is kept in memory of inboxes that were read lately, in
-// bytes: about 300 inboxes of 500, or some thousands of which a list was shown.
+// bytes: about 150 inboxes of 500, or some thousands of which a list was shown.
 const maxRecents = 64 << 20
 
 // recents keeps what was read of inboxes, those that were used last.
@@ -42,11 +42,14 @@ func (r *recents) get(key string, e Epoch) recent {
 	return el.Value.(*keptInbox).recent
 }
 
+// keptOverhead is what a notification takes besides its id and its data, in bytes.
+const keptOverhead = 560
+
 // put keeps what was read of an inbox, instead of what was kept.
 func (r *recents) put(key string, v recent) {
 	size := len(key)
 	for _, k := range v.kept {
-		size += 300 + len(k.msgID) + len(k.data)
+		size += keptOverhead + len(k.msgID) + len(k.data)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 // What is kept stays within its bound, what was used last is kept longest, and
 // what is kept of another incarnation is not given out.
 func TestRecentsAreBounded(t *testing.T) {
-	one := recent{"abcdefgh", []kept{{seq: 1, data: make([]byte, 700)}}}
-	r := newRecents(5000) // four of them
+	one := recent{"abcdefgh", []kept{{seq: 1, data: make([]byte, 1300-keptOverhead-13)}}}
+	r := newRecents(4*1300 + 100) // four of them
 	for i := range 4 {
 		r.put(fmt.Sprint("acme.staff.u", i), one)
 	}
