@@ -43,7 +43,8 @@ type facts struct {
 	epoch       Epoch
 	partitions  string // how many streams share the inboxes
 	first, last uint64 // sequences of the stream; of an empty one, first is last+1
-	perInbox    int64  // how many messages of an inbox are kept, with the one that is not shown
+	replicas    int
+	perInbox    int64 // how many messages of an inbox are kept, with the one that is not shown
 
 	deleted         int    // messages that were removed from between others
 	bytes, maxBytes uint64 // of the stream; maxBytes 0: no bound
@@ -306,6 +307,7 @@ func (p *partition) info(ctx context.Context, stream, subject string) (f facts, 
 		partitions: answer.Config.Metadata[metaPartitions],
 		first:      answer.State.FirstSeq,
 		last:       answer.State.LastSeq,
+		replicas:   answer.Config.Replicas,
 		perInbox:   answer.Config.MaxMsgsPerSubject,
 		deleted:    answer.State.NumDeleted,
 		bytes:      answer.State.Bytes,

@@ -189,10 +189,12 @@ func (f *Feed) offerState(c census) bool {
 
 // doubted has the number counted once more with the next tail check, in one to two
 // seconds, until two counts agree. Any replica counts, and nothing in its answer tells
-// whether it lags.
+// whether it lags; one that is alone does not.
 func (f *Feed) doubted() {
-	f.doubt = true
-	f.shard.checkSoon(f.hub)
+	if f.part.known().replicas > 1 {
+		f.doubt = true
+		f.shard.checkSoon(f.hub)
+	}
 }
 
 // verify has counted once more what is doubted, as soon as the feed is live.
