@@ -1,5 +1,5 @@
-// Package e2e holds nothing but tests: other people's event stream clients, a
-// browser's own, and other people's issuer of tokens, against the real binary. It
-// is a module of its own, so that what they need does not become what peal needs.
-// make e2e runs it.
+// Package e2e holds nothing but tests against the real binary: other people's
+// event stream clients, a browser's own, other people's issuer of tokens, and our
+// client and bell in a browser. It is a module of its own, so that what they need
+// does not become what peal needs. make e2e runs it.
 package e2e
