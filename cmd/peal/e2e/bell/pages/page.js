@@ -1,6 +1,7 @@
 // A page of a helpdesk whose user is signed in. Its address says who that is,
-// and whether it shows the bell or follows by the client alone. It tells the test
-// of everything that the client says.
+// and whether it shows the bell, the bell with a client that the scene plays, or
+// follows by the client alone. It tells the test of everything that the client
+// says.
 
 const order = Object.fromEntries(new URLSearchParams(location.search));
 const { service, realm, tenant, user, as = user, ttl = '1h', from = '/peal.js' } = order;
@@ -33,10 +34,17 @@ function keep(id) {
 
 addEventListener('securitypolicyviolation', (e) => tell({ type: 'violation', directive: e.effectiveDirective, what: `${e.blockedURI} ${e.sample}` }));
 
-if ('bell' in order) {
+const bell = document.querySelector('peal-bell');
+if ('bell' in order || 'played' in order) {
   await import('/peal-bell.js');
-  const bell = document.querySelector('peal-bell');
   bell.hidden = false;
+}
+
+if ('played' in order) {
+  const { played } = await import('/played.js');
+  bell.client = played();
+  watch(bell.client);
+} else if ('bell' in order) {
   Object.entries({ url: service, realm, tenant }).forEach(([name, value]) => bell.setAttribute(name, value));
   bell.addEventListener('peal-open', (e) => {
     e.preventDefault(); // there are no pages of tickets here

@@ -28,9 +28,13 @@ export default async function (s) {
     assert.ok(!JSON.stringify(tab.heard.slice(from)).includes(secret), 'the page was told what is not for this user');
   };
 
-  // The page stays, and the user changes.
-  const from = a.heard.length;
-  await a.page.evaluate(() => signIn('john'));
+  // The page stays, and the user changes: just as jane is told something, whose
+  // toast has yet to get its lock when the bell is already john's.
+  await a.page.evaluate(() => client.on('notification', () => signIn('john')));
+  janes.push(await s.publish('jane', { title: secret, message: secret, priority: 'urgent' }));
+  await a.has(janes);
+  const from = a.heard.findIndex(({ data }) => data?.id === janes.at(-1)) + 1;
+  await s.until('the toast has its lock', () => a.page.evaluate(async (id) => (await navigator.locks.query()).held.some(({ name }) => name.endsWith(`:${id}`)), janes.at(-1)));
   await s.until('john is connected', () => a.heard.slice(from).some(({ type, data }) => type === 'connected' && data.userId === 'john'));
   await nothing(a, from);
   await a.unread(0);
@@ -57,7 +61,7 @@ export default async function (s) {
   await b.open();
   await b.listed(john.toReversed());
   await nothing(b, 0);
-  await jane.unread(4);
+  await jane.unread(5);
 
   // A page that has the token of another hears of nothing at all.
   const d = await s.tab(await s.profile(), 'D', { user: 'john', as: 'jane', bell: '' });
