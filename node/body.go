@@ -130,6 +130,20 @@ func (r *request) arrived(w http.ResponseWriter) {
 	http.NewResponseController(w).SetReadDeadline(time.Time{})
 }
 
+// narrowing is a member that narrows down whom a call means, and is nil if it is
+// absent. What is there is one: a null that stands for a user whom a caller does
+// not know must not mean all the others.
+type narrowing[T any] struct{ to *T }
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (n *narrowing[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() == 'n' {
+		return errors.New("must not be null")
+	}
+	n.to = new(T)
+	return json.UnmarshalDecode(d, n.to)
+}
+
 // malformed says what is wrong with a JSON body in words for its sender,
 // without quoting it.
 func malformed(err error) error {

@@ -4,29 +4,14 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
 )
 
 // erasure is the body of POST {admin}/purge: a tenant, or a user of it.
 type erasure struct {
-	Tenant *string   `json:"tenant"`
-	User   maybeUser `json:"user"`
-}
-
-// maybeUser is a user reference that may be absent, and if it is there is one: a null
-// that stands for a user whom a caller does not know must not erase all the others.
-type maybeUser struct {
-	recipient
-	given bool
-}
-
-// UnmarshalJSONFrom implements json.UnmarshalerFrom.
-func (s *maybeUser) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	s.given = true
-	return s.recipient.UnmarshalJSONFrom(d)
+	Tenant *string              `json:"tenant"`
+	User   narrowing[recipient] `json:"user"`
 }
 
 // erased is the answer: how much is gone.
@@ -58,7 +43,7 @@ func (n *Node) purge(w http.ResponseWriter, r *request) error {
 	ctx := context.WithoutCancel(r.Context())
 	attrs := []any{"tenant", string(in.Tenant)}
 	var done bus.Purged
-	if !body.User.given {
+	if body.User.to == nil {
 		done, err = n.bus.PurgeTenant(ctx, in.Tenant)
 	} else {
 		attrs = append(attrs, "namespace", string(in.Namespace), "user", string(in.User))
@@ -81,21 +66,22 @@ func (b erasure) meant(n *Node) (in peal.Inbox, err error) {
 	if b.Tenant == nil {
 		return in, peal.Invalid("tenant", "must be given")
 	}
-	if b.User.given {
-		if err := b.User.validate(); err != nil {
+	user := b.User.to
+	if user != nil {
+		if err := user.validate(); err != nil {
 			return in, aboutUser("user", err)
 		}
 	}
-	if in.Tenant, err = peal.ParseTenant(*b.Tenant); err != nil || !b.User.given {
+	if in.Tenant, err = peal.ParseTenant(*b.Tenant); err != nil || user == nil {
 		return in, err
 	}
-	if b.User.bare {
+	if user.bare {
 		if !n.verifier.Directory().Serves(in.Tenant) {
 			return in, peal.Invalid("user", "must name a namespace: no realm speaks for the tenant, so it has no default")
 		}
-		in, err = n.verifier.Directory().Inbox(in.Tenant, b.User.ID, "")
+		in, err = n.verifier.Directory().Inbox(in.Tenant, user.ID, "")
 		return in, aboutUser("user", err)
 	}
-	in.Namespace, in.User = peal.Namespace(b.User.Namespace), peal.UserID(b.User.ID)
+	in.Namespace, in.User = peal.Namespace(user.Namespace), peal.UserID(user.ID)
 	return in, nil
 }
