@@ -29,13 +29,8 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	if err := n.paced(r, caller.Inbox); err != nil {
 		return err
 	}
-	s := seat{r.route, caller.Inbox}
-	if err := n.limiter.take(s); err != nil {
+	if err := n.seated(r, caller.Inbox); err != nil {
 		return err
-	}
-	defer n.limiter.release(s)
-	if n.draining.Load() {
-		return errDraining
 	}
 	if err := n.sighted(); err != nil {
 		return err
@@ -65,6 +60,20 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 	// Aborted, not ended: after a clean end of the response some client
 	// libraries never come back.
 	panic(http.ErrAbortHandler)
+}
+
+// seated takes one of the user's seats for as long as the request lasts, unless
+// the node lets go of its connections.
+func (n *Node) seated(r *request, in peal.Inbox) error {
+	s := seat{r.route, in}
+	if err := n.limiter.take(s); err != nil {
+		return err
+	}
+	r.atEnd = append(r.atEnd, func() { n.limiter.release(s) })
+	if n.draining.Load() {
+		return errDraining
+	}
+	return nil
 }
 
 // paced refuses a connect of a user, or from an address, that connects too

@@ -28,13 +28,8 @@ const (
 func (n *Node) poll(w http.ResponseWriter, r *request, caller auth.Caller, q listing) error {
 	p := newPoll(q)
 	if p.waits {
-		s := seat{r.route, caller.Inbox}
-		if err := n.limiter.take(s); err != nil {
+		if err := n.seated(r, caller.Inbox); err != nil {
 			return err
-		}
-		defer n.limiter.release(s)
-		if n.draining.Load() {
-			return errDraining
 		}
 	}
 	if err := n.sighted(); err != nil {
