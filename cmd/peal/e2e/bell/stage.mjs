@@ -289,7 +289,8 @@ export class Tab {
   }
 }
 
-function later() {
+// later is a promise, and what resolves it.
+export function later() {
   let resolve;
   const promise = new Promise((done) => { resolve = done; });
   return { promise, resolve };

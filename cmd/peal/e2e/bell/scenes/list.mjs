@@ -2,6 +2,7 @@
 // before the feed, when what was told was missed, and when more comes than
 // anyone reads.
 import assert from 'node:assert/strict';
+import { later } from '../stage.mjs';
 
 export default async function (s) {
   // A list that was loaded before there was a connection, which begins at the live
@@ -49,10 +50,4 @@ export default async function (s) {
   await b.shows('the newest only', async () => await b.page.evaluate(() => client.lists === 3) && await b.rows().count() === 200);
   assert.match(await b.rows().first().textContent(), /more999 /);
   await b.unread(1_001);
-}
-
-function later() {
-  let resolve;
-  const promise = new Promise((done) => { resolve = done; });
-  return { promise, resolve };
 }

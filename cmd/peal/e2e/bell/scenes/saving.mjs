@@ -1,6 +1,7 @@
 // What is saved is saved once, at any length that the service takes, and who
 // saves is told how it ended.
 import assert from 'node:assert/strict';
+import { later } from '../stage.mjs';
 
 export default async function (s) {
   const profile = await s.profile();
@@ -17,10 +18,9 @@ export default async function (s) {
   });
 
   // A second click while the first is under way asks for nothing more.
-  let answer;
-  const gate = new Promise((resolve) => { answer = resolve; });
+  const gate = later();
   await a.page.route('**/user/preference', async (route) => {
-    if (route.request().method() === 'PUT') await gate;
+    if (route.request().method() === 'PUT') await gate.promise;
     await route.continue();
   });
   await a.open();
@@ -29,7 +29,7 @@ export default async function (s) {
   await a.bell.getByLabel('Comment').uncheck();
   await save.dblclick();
   await a.page.evaluate(() => client.count()); // what the clicks have asked for was asked for before
-  answer();
+  gate.resolve();
   await a.bell.getByText('Saved.').waitFor();
   assert.deepEqual(methods, ['PUT']);
   await a.page.unroute('**/user/preference');
