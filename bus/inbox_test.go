@@ -118,7 +118,9 @@ func TestMark(t *testing.T) {
 		{"unread again, above", bus.Mark{IDs: []string{"n5"}, Unread: true}, 1, "n6* n5* n4* n3 n2* n1"},
 		{"up to, of another incarnation", bus.Mark{UpTo: bus.Cursor{Epoch: "abcdefgh", Seq: 1 << 40}}, 0, "n6* n5* n4* n3 n2* n1"},
 		{"up to another's", bus.Mark{UpTo: cursorOf(t, b, joe, "n6")}, 0, "n6* n5* n4* n3 n2* n1"},
-		{"up to the future", bus.Mark{UpTo: bus.Cursor{Epoch: at("n1").Epoch, Seq: 1 << 40}}, 4, "n6 n5 n4 n3 n2 n1"},
+		{"up to nobody's", bus.Mark{UpTo: bus.Cursor{Epoch: at("n1").Epoch, Seq: 1 << 40}}, 0, "n6* n5* n4* n3 n2* n1"},
+		{"up to a place between", bus.Mark{UpTo: bus.Cursor{Epoch: at("n1").Epoch, Seq: cursorOf(t, b, joe, "n4").Seq, Elsewhere: true}}, 2, "n6* n5* n4 n3 n2 n1"},
+		{"up to a place that is to come", bus.Mark{UpTo: bus.Cursor{Epoch: at("n1").Epoch, Seq: 1 << 40, Elsewhere: true}}, 2, "n6 n5 n4 n3 n2 n1"},
 		{"all, when all are", bus.Mark{All: true}, 0, "n6 n5 n4 n3 n2 n1"},
 		{"up to, unread", bus.Mark{UpTo: at("n4"), Unread: true}, 4, "n6 n5 n4* n3* n2* n1*"},
 		{"all", bus.Mark{All: true}, 4, "n6 n5 n4 n3 n2 n1"},
@@ -285,6 +287,9 @@ func TestTruncated(t *testing.T) {
 			arrive(1)
 		}, "n10* n9 n8", true},
 		{"those that are left are read", func() { markAs(t, b, jane, bus.Mark{IDs: []string{"n10"}}) }, "n10 n9 n8", false},
+		{"unread ones drop out again", func() { arrive(4) }, "n14* n13* n12*", true},
+		{"the older of them are read", func() { markAs(t, b, jane, bus.Mark{IDs: []string{"n12", "n13"}}) }, "n14* n13 n12", true},
+		{"up to one that is read already", func() { markAs(t, b, jane, bus.Mark{UpTo: cursorOf(t, b, jane, "n12")}) }, "n14* n13 n12", false},
 	} {
 		step.do()
 		if got := list(t, b, jane); got != step.want {

@@ -430,7 +430,9 @@ func (m *inboxModel) choose(r *rand.Rand, d *device, in mode) (bus.Mark, marking
 			c := places[r.IntN(len(places))]
 			return bus.Mark{UpTo: c, Unread: unread}, marking{upTo: c.Seq, unread: unread}
 		case n == 3 && len(places) > 0:
-			return bus.Mark{UpTo: bus.Cursor{Epoch: places[0].Epoch, Seq: 1 << 40}, Unread: unread}, marking{all: true, unread: unread}
+			return bus.Mark{UpTo: bus.Cursor{Epoch: places[0].Epoch, Seq: 1 << 40, Elsewhere: true}, Unread: unread}, marking{all: true, unread: unread}
+		case n == 4 && len(places) > 0:
+			return bus.Mark{UpTo: bus.Cursor{Epoch: places[0].Epoch, Seq: 1 << 40}, Unread: unread}, marking{unread: unread}
 		case n == 4:
 			return bus.Mark{UpTo: bus.Cursor{Epoch: "abcdefgh", Seq: 1 << 40}, Unread: unread}, marking{unread: unread}
 		}

@@ -19,7 +19,7 @@ import (
 // UpTo and All.
 type Mark struct {
 	IDs  []string // those; an id that the inbox does not hold means nothing
-	UpTo Cursor   // that one and all older ones; of another inbox or incarnation it means none
+	UpTo Cursor   // that one and all older ones; what is no place of this inbox means none
 	All  bool     // all that are stored
 
 	// Unread: they are unread again.
@@ -79,13 +79,18 @@ func (m Mark) picker(in peal.Inbox) func(Epoch, kept) bool {
 	return func(_ Epoch, k kept) bool { return ids[k.msgID] }
 }
 
-// reach says how far back a Mark needs an inbox. What is older than the oldest
-// unread one is read already.
+// reach says how far back a Mark needs an inbox: to the oldest that it may change,
+// for what is older than the oldest unread one is read already, and to what UpTo
+// names, for that has to be one of this inbox.
 func (m Mark) reach(s readState) reach {
 	if m.Unread {
 		return everything
 	}
-	return unreadOnes(s)
+	far := unreadOnes(s)
+	if m.UpTo.Epoch == s.epoch && !m.UpTo.Elsewhere {
+		far.from = min(far.from, m.UpTo.Seq)
+	}
+	return far
 }
 
 // errRenewed: the stream became another one meanwhile.
@@ -116,10 +121,8 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 	if c.epoch != state.epoch {
 		return Marked{}, errRenewed
 	}
-	if foreign, err := p.foreignPlace(ctx, pl, m.UpTo, c); err != nil {
-		return Marked{}, err
-	} else if foreign {
-		picks = func(Epoch, kept) bool { return false }
+	if !m.UpTo.IsZero() && !c.hasPlace(m.UpTo) {
+		m.UpTo, picks = Cursor{}, func(Epoch, kept) bool { return false }
 	}
 	after, changed, unread := state.apply(c, m, picks)
 	if len(changed) == 0 && after.dropped == state.truncated(c.witness) {
@@ -137,15 +140,13 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 	return Marked{Changed: len(changed), Unread: unread}, nil
 }
 
-// foreignPlace reports whether a cursor names a notification of another inbox. One
-// that names none, because it is gone or was never one, is a place like another.
-func (p *partition) foreignPlace(ctx context.Context, pl place, at Cursor, c contents) (bool, error) {
+// hasPlace reports whether a cursor is a place of this inbox, which was read back to
+// there: of one of its notifications, or one that names none. What names somebody
+// else's, nobody's, or one that is gone, before which there is nothing, all comes to
+// the same: so no answer tells what others have.
+func (c contents) hasPlace(at Cursor) bool {
 	_, own := slices.BinarySearchFunc(c.kept, at.Seq, func(k kept, seq uint64) int { return cmp.Compare(k.seq, seq) })
-	if own || at.IsZero() || at.Elsewhere || at.Epoch != c.epoch {
-		return false, nil
-	}
-	m, err := p.getFromLeader(ctx, leaderGet{Seq: at.Seq})
-	return m != nil && m.subject != pl.subject("inbox", p.bus.cfg.Region), err
+	return at.Epoch == c.epoch && (own || at.Elsewhere)
 }
 
 // apply returns the state after a Mark, what it has changed, and how many of the

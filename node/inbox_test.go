@@ -326,8 +326,12 @@ func TestForeignIDsBetrayNothing(t *testing.T) {
 	s.store(peal.Inbox{Tenant: shared, Namespace: "acme", User: "jane"}, note("elsewhere"))
 	s.store(inbox("jane"), note("own"))
 	foreign := s.list(joe, "").Notifications[0].Cursor
+	epoch, _, _ := strings.Cut(foreign, "-")
 	var first answer
-	for i, body := range []string{`{"ids":["nobodys"]}`, `{"ids":["joes"]}`, `{"ids":["elsewhere"]}`, `{"upTo":"` + foreign + `"}`} {
+	for i, body := range []string{
+		`{"ids":["nobodys"]}`, `{"ids":["joes"]}`, `{"ids":["elsewhere"]}`,
+		`{"upTo":"` + epoch + `-99"}`, `{"upTo":"` + foreign + `"}`,
+	} {
 		a := s.do(s.request(context.Background(), "PUT", readPath, jane, body))
 		for _, h := range []http.Header{a.header, first.header} {
 			h.Del("X-Request-Id")
