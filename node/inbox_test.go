@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -597,60 +595,6 @@ func TestInboxIsUnavailableWithoutJetStream(t *testing.T) {
 	}
 	if n := s.metric("peal_polls_waiting"); n != 0 {
 		t.Errorf("%v polls wait", n)
-	}
-}
-
-// A list may be more than sockets hold: who takes nothing of it does not keep it.
-func TestListOfADeafPeerEnds(t *testing.T) {
-	s := start(t, func(c *config) { c.node.WriteTimeout = time.Second })
-	for i := range 200 { // 2.8 MB
-		s.store(inbox("jane"), bulky(fmt.Sprint("bulk-", i)))
-	}
-	c := s.dial()
-	c.(*net.TCPConn).SetReadBuffer(4096)
-	began := time.Now()
-	io.WriteString(c, s.head(s.jane(), "GET "+listPath+"?limit=200 HTTP/1.1")+"\r\n")
-	for err := error(nil); err == nil; { // until the socket is closed there; till then nobody reads it
-		_, err = io.WriteString(c, "x")
-		<-time.After(20 * time.Millisecond)
-	}
-	if d := time.Since(began); d < time.Second || d > 10*time.Second {
-		t.Errorf("ended after %v, want 1 s", d)
-	}
-}
-
-// An answer that nobody takes stays in memory: a user has room for some of them,
-// and nobody else waits for it. A poll has no more of it than a list.
-func TestUnreadAnswersAreBounded(t *testing.T) {
-	s := start(t, nil)
-	for i := range 200 { // 2.8 MB
-		s.store(inbox("jane"), bulky(fmt.Sprint("bulk-", i)))
-	}
-	before := s.list(s.user("acme", acme, "joe"), "").Cursor
-	var deaf []net.Conn
-	for i := range 16 {
-		c := s.dial()
-		deaf = append(deaf, c)
-		c.(*net.TCPConn).SetReadBuffer(4096)
-		query := "?limit=200"
-		if i%2 == 1 {
-			query += "&after=" + before
-		}
-		io.WriteString(c, s.head(s.jane(), "GET "+listPath+query+" HTTP/1.1")+"\r\n")
-	}
-	eventually(t, "all of them are under way", func() bool { return s.node.Unfinished(inbox("jane")) == 16 })
-	for _, path := range []string{listPath, countPath, userPreferencePath} {
-		wantProblem(t, s.do(s.request(context.Background(), "GET", path, s.jane(), "")), 429, "RATE_LIMIT", "Retry-After")
-	}
-	if a := s.do(s.request(context.Background(), "GET", countPath, s.user("acme", acme, "joe"), "")); a.status != 200 {
-		t.Errorf("somebody else: got %d %s", a.status, a.body)
-	}
-	for _, c := range deaf {
-		c.Close()
-	}
-	eventually(t, "they are let go", func() bool { return s.node.Unfinished(inbox("jane")) == 0 })
-	if a := s.do(s.request(context.Background(), "GET", countPath, s.jane(), "")); a.status != 200 {
-		t.Errorf("once they are gone: got %d %s", a.status, a.body)
 	}
 }
 

@@ -49,7 +49,8 @@ type Config struct {
 	Heartbeat time.Duration
 
 	// WriteTimeout is how long a connection may take for one event, of about 16
-	// KiB at most, before it is ended as one that takes nothing. 0 means 30 s.
+	// KiB at most, before it is ended as one that takes nothing, and how long any
+	// other answer may take, of 3 MB at most. 0 means 30 s.
 	WriteTimeout time.Duration
 
 	// DrainDelay is how long a node that was told to end goes on as before,

@@ -90,7 +90,7 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 		n.log.Error("request failed", "request", r.id, "route", r.route, "err", err)
 	}
 	if r.stream && r.cookie && p.passes() {
-		n.refuseByEvent(w, p, retryAfter(err))
+		refuseByEvent(w, p, retryAfter(err))
 	}
 	refuseByStatus(w, r, p, err)
 }
@@ -127,12 +127,10 @@ func refuseByStatus(w http.ResponseWriter, r *request, p problem, err error) {
 // refuseByEvent answers an EventSource of a browser, which takes every status but
 // 200 for the end of everything, and comes back after an abort as late as it is
 // told. It does not return.
-func (n *Node) refuseByEvent(w http.ResponseWriter, p problem, seconds int) {
-	out := http.NewResponseController(w)
-	out.SetWriteDeadline(time.Now().Add(n.cfg.WriteTimeout))
+func refuseByEvent(w http.ResponseWriter, p problem, seconds int) {
 	beginEventStream(w)
 	w.Write(frame(sse.Event{Name: sse.Error, Data: encode(notice{p.code, p.detail}), Retry: time.Duration(seconds) * time.Second}))
-	out.Flush()
+	http.NewResponseController(w).Flush()
 	panic(http.ErrAbortHandler)
 }
 

@@ -160,7 +160,7 @@ func (n *Node) answer(w http.ResponseWriter, raw *http.Request, route string, ru
 	defer n.calls.Done()
 	r := &request{Request: raw, route: route, id: uuid.NewString()}
 	defer r.end()
-	out := &response{ResponseWriter: w}
+	out := &response{ResponseWriter: w, timeout: n.cfg.WriteTimeout}
 	out.Header().Set("X-Request-Id", r.id)
 	out.Header().Set("X-Content-Type-Options", "nosniff")
 	n.share(out.Header(), raw)
@@ -225,20 +225,30 @@ func (n *Node) finish() {
 	n.calls.Wait()
 }
 
-// response notes whether its head has been written.
+// response notes whether its head has been written, and bounds the time in which
+// what follows has to be taken: a peer that takes nothing would hold it for ever.
+// For an event stream, which has no end, its transport sets that anew.
 type response struct {
 	http.ResponseWriter
-	begun bool
+	timeout time.Duration
+	begun   bool
 }
 
 func (r *response) WriteHeader(status int) {
-	r.begun = true
+	r.begin()
 	r.ResponseWriter.WriteHeader(status)
 }
 
 func (r *response) Write(b []byte) (int, error) {
-	r.begun = true
+	r.begin()
 	return r.ResponseWriter.Write(b)
+}
+
+func (r *response) begin() {
+	if !r.begun {
+		r.begun = true
+		http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(r.timeout))
+	}
 }
 
 // Unwrap is for http.ResponseController.
