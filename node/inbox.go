@@ -77,15 +77,23 @@ func (n *Node) list(w http.ResponseWriter, r *request) error {
 	if err := r.empty(); err != nil {
 		return err
 	}
-	caller, err := n.reader(r)
+	caller, err := n.authenticate(r, auth.Connect)
 	if err != nil {
+		return err
+	}
+	if q.waits() {
+		err = n.admitPoll(r, caller.Inbox)
+	} else {
+		err = n.admit(r, caller.Inbox)
+	}
+	if err != nil {
+		return err
+	}
+	if err := n.sighted(); err != nil {
 		return err
 	}
 	if q.polls() {
 		return n.poll(w, r, caller, q)
-	}
-	if err := n.sighted(); err != nil {
-		return err
 	}
 	began := time.Now()
 	page, err := n.bus.List(r.Context(), caller.Inbox, q.Query)
@@ -145,6 +153,15 @@ func (n *Node) admit(r *request, in peal.Inbox) error {
 	return nil
 }
 
+// admitPoll is admit for a poll that waits, which is a connection of its user: it
+// takes one of the places of these, and leaves the others to those who do not wait.
+func (n *Node) admitPoll(r *request, in peal.Inbox) error {
+	if err := n.requests.take(in, time.Now()); err != nil {
+		return err
+	}
+	return n.seated(r, in)
+}
+
 // listing is the query of a list.
 type listing struct {
 	bus.Query
@@ -155,6 +172,9 @@ type listing struct {
 
 // polls reports whether what comes after a cursor is asked for.
 func (q listing) polls() bool { return !q.after.IsZero() }
+
+// waits reports whether it is to be waited for something that comes.
+func (q listing) waits() bool { return q.wait > 0 }
 
 // listing reads the query of a list. What stands there besides is passed over,
 // as for a connect.
@@ -365,9 +385,6 @@ func (n *Node) answerList(w http.ResponseWriter, all []listed, rest any) error {
 	body = append(body, ']', ',')
 	body = append(body, encode(rest)[1:]...)
 
-	// A page may be more than what sockets hold, and its reader one that takes
-	// nothing.
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(n.cfg.WriteTimeout))
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")

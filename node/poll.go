@@ -27,14 +27,6 @@ const (
 // connection of the caller for as long as it waits, and ends when one would.
 func (n *Node) poll(w http.ResponseWriter, r *request, caller auth.Caller, q listing) error {
 	p := newPoll(q)
-	if p.waits {
-		if err := n.seated(r, caller.Inbox); err != nil {
-			return err
-		}
-	}
-	if err := n.sighted(); err != nil {
-		return err
-	}
 	feed, err := n.bus.Follow(r.Context(), caller.Inbox, q.after, p)
 	if err != nil {
 		return err
@@ -90,7 +82,7 @@ type poll struct {
 }
 
 func newPoll(q listing) *poll {
-	return &poll{limit: q.Limit, waits: q.wait > 0, at: q.after, begun: make(chan struct{}), over: make(chan struct{})}
+	return &poll{limit: q.Limit, waits: q.waits(), at: q.after, begun: make(chan struct{}), over: make(chan struct{})}
 }
 
 // begin takes over what is known before anything is offered.

@@ -240,6 +240,31 @@ func TestPollIsAConnectionWhileItWaits(t *testing.T) {
 	})
 }
 
+// Polls that wait are connections, as many as a user may have, and keep that user from
+// nothing else.
+func TestPollsThatWaitLeaveRoomForCalls(t *testing.T) {
+	const many = 20 // more than a user may have calls under way
+	s := start(t, func(c *config) { c.node.MaxPerUser = many })
+	jane := s.jane()
+	raw := "wait=60&after=" + s.list(jane, "").Cursor
+	var waiting []*polling
+	for range many {
+		waiting = append(waiting, s.poll(jane, raw))
+	}
+	s.awaitPolls(many)
+	if n := s.node.Unfinished(inbox("jane")); n != 0 {
+		t.Errorf("%d calls are under way", n)
+	}
+	s.count(jane)
+	ids := s.stored(1, 1)
+	s.mark(jane, `{"all":true}`)
+	for _, p := range waiting {
+		if diff := cmp.Diff(ids, p.page().ids()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
 // A node that goes away answers the polls that wait, with nothing, and takes no
 // new ones; nothing is lost.
 func TestDrainAnswersPolls(t *testing.T) {
