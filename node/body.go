@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -120,7 +121,13 @@ func (r *request) body(w http.ResponseWriter, v any, room *room) error {
 		return peal.Invalid("body", "did not arrive whole")
 	}
 	r.arrived(w)
-	return malformed(json.Unmarshal(data, v, json.RejectUnknownMembers(true)))
+	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(true)); err != nil {
+		return malformed(err)
+	}
+	if _, ok := v.(nullable); ok {
+		return nil
+	}
+	return withoutNull(data)
 }
 
 // arrived notes that the body was read to its end. From here on the end of reading
@@ -130,26 +137,28 @@ func (r *request) arrived(w http.ResponseWriter) {
 	http.NewResponseController(w).SetReadDeadline(time.Time{})
 }
 
-// narrowing is a member that narrows down whom a call means, and is nil if it is
-// absent. What is there is one: a null that stands for a user whom a caller does
-// not know must not mean all the others.
-type narrowing[T any] struct{ to *T }
+// nullable is the body of a call in which a null means what absence does, as the
+// serialisers of many backends write it. In every other body a null is refused: one
+// that stands for what a caller does not know must not mean everything.
+type nullable interface{ nullMeansAbsent() }
 
-// UnmarshalJSONFrom implements json.UnmarshalerFrom.
-func (n *narrowing[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	if d.PeekKind() == 'n' {
-		return errors.New("must not be null")
+// withoutNull refuses JSON, which is valid, that has a null anywhere.
+func withoutNull(data []byte) error {
+	d := jsontext.NewDecoder(bytes.NewReader(data))
+	for {
+		token, err := d.ReadToken()
+		if err != nil {
+			return nil // it has ended
+		}
+		if token.Kind() == 'n' {
+			return peal.Invalid(fieldOf(d.StackPointer()), "must not be null")
+		}
 	}
-	n.to = new(T)
-	return json.UnmarshalDecode(d, n.to)
 }
 
 // malformed says what is wrong with a JSON body in words for its sender,
 // without quoting it.
 func malformed(err error) error {
-	if err == nil {
-		return nil
-	}
 	var semantic *json.SemanticError
 	var syntactic *jsontext.SyntacticError
 	switch {

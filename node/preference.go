@@ -91,15 +91,12 @@ func writePreference[P preferences](n *Node, w http.ResponseWriter, r *request, 
 	if err != nil {
 		return auth.Caller{}, err
 	}
-	var p *P // nil for null
+	var p P
 	caller, refused, err := n.identify(w, r, role, &p)
 	if err != nil {
 		return caller, err
 	}
-	if p == nil {
-		return caller, peal.Invalid("body", "must be an object")
-	}
-	if err := (*p).Validate(); err != nil {
+	if err := p.Validate(); err != nil {
 		return caller, err
 	}
 	if refused != nil {
@@ -120,10 +117,10 @@ func writePreference[P preferences](n *Node, w http.ResponseWriter, r *request, 
 			return nil
 		}
 	}
-	if err := store(caller, *p, check); err != nil {
+	if err := store(caller, p, check); err != nil {
 		return caller, err
 	}
-	return caller, answerPreference(w, *p)
+	return caller, answerPreference(w, p)
 }
 
 // answerPreference answers with what is stored, byte for byte what its entity tag

@@ -85,7 +85,7 @@ func TestPreferencesAreStoredWhole(t *testing.T) {
 	if a := s.preference("GET", userPreferencePath, jane, ""); string(a.body) != `{"minPriority":"high"}` {
 		t.Errorf("got %s, want only what was put last", a.body)
 	}
-	for _, empty := range []string{"{}", `{"types":{},"mutedTickets":[]}`, `{"types":null,"quietHours":null,"mutedTickets":null}`} {
+	for _, empty := range []string{"{}", `{"types":{},"mutedTickets":[]}`} {
 		if tag := s.prefer(userPreferencePath, jane, empty); tag != none {
 			t.Errorf("%s: ETag %s, want that of nothing, %s", empty, tag, none)
 		}
@@ -220,7 +220,12 @@ func TestMalformedPreferencesAreRefused(t *testing.T) {
 		invalid("duplicate field", "minPriority", `{"minPriority":"low","minPriority":"low"}`),
 		invalid("duplicate type", "types.comment", `{"types":{"comment":true,"comment":false}}`),
 		invalid("unknown type", "types", `{"types":{"`+canary+`":false}}`),
+		invalid("types that are null", "types", `{"types":null}`),
 		invalid("a type that is null", "types", `{"types":{"comment":null}}`),
+		invalid("a priority that is null", "minPriority", `{"minPriority":null}`),
+		invalid("muted tickets that are null", "mutedTickets", `{"mutedTickets":null}`),
+		invalid("quiet hours that are null", "quietHours", `{"quietHours":null}`),
+		invalid("an exception that is null", "quietHours.exceptUrgent", quiet(`"exceptUrgent":true`, `"exceptUrgent":null`)),
 		invalid("a type that is neither on nor off", "types", `{"types":{"comment":"off"}}`),
 		invalid("types as a list", "types", `{"types":["comment"]}`),
 		invalid("unknown priority", "minPriority", `{"minPriority":"`+canary+`"}`),

@@ -24,6 +24,9 @@ type publication struct {
 	Notification peal.Notification `json:"notification"`
 }
 
+// nullMeansAbsent implements nullable.
+func (*publication) nullMeansAbsent() {}
+
 // recipient is a user reference: a string, in the tenant's default namespace,
 // or an object that names the namespace.
 type recipient struct {

@@ -10,8 +10,8 @@ import (
 
 // erasure is the body of POST {admin}/purge: a tenant, or a user of it.
 type erasure struct {
-	Tenant *string              `json:"tenant"`
-	User   narrowing[recipient] `json:"user"`
+	Tenant *string    `json:"tenant"`
+	User   *recipient `json:"user"`
 }
 
 // erased is the answer: how much is gone.
@@ -43,7 +43,7 @@ func (n *Node) purge(w http.ResponseWriter, r *request) error {
 	ctx := context.WithoutCancel(r.Context())
 	attrs := []any{"tenant", string(in.Tenant)}
 	var done bus.Purged
-	if body.User.to == nil {
+	if body.User == nil {
 		done, err = n.bus.PurgeTenant(ctx, in.Tenant)
 	} else {
 		attrs = append(attrs, "namespace", string(in.Namespace), "user", string(in.User))
@@ -66,7 +66,7 @@ func (b erasure) meant(n *Node) (in peal.Inbox, err error) {
 	if b.Tenant == nil {
 		return in, peal.Invalid("tenant", "must be given")
 	}
-	user := b.User.to
+	user := b.User
 	if user != nil {
 		if err := user.validate(); err != nil {
 			return in, aboutUser("user", err)

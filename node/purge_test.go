@@ -140,7 +140,7 @@ func TestPurgeThatIsRefused(t *testing.T) {
 		detail     string
 	}{
 		{"nothing", `{}`, nil, 400, "INVALID_REQUEST", "tenant: must be given"},
-		{"null", `null`, nil, 400, "INVALID_REQUEST", "tenant"},
+		{"null", `null`, nil, 400, "INVALID_REQUEST", "body"},
 		{"no JSON", `{`, nil, 400, "INVALID_REQUEST", "body"},
 		{"a user of any tenant", `{"user":"jane"}`, nil, 400, "INVALID_REQUEST", "tenant"},
 		{"a tenant that is null", `{"tenant":null,"user":"jane"}`, nil, 400, "INVALID_REQUEST", "tenant"},

@@ -12,11 +12,11 @@ import (
 // revocation is the body of a call that revokes. What is given must all fit a
 // token.
 type revocation struct {
-	Realm  narrowing[string]    `json:"realm"`
-	Tenant narrowing[string]    `json:"tenant"`
-	User   narrowing[recipient] `json:"user"`
-	SID    narrowing[string]    `json:"sid"`
-	JTI    narrowing[string]    `json:"jti"`
+	Realm  *string    `json:"realm"`
+	Tenant *string    `json:"tenant"`
+	User   *recipient `json:"user"`
+	SID    *string    `json:"sid"`
+	JTI    *string    `json:"jti"`
 }
 
 // maxClaim bounds the sid and the jti of a revocation, in bytes.
@@ -31,11 +31,11 @@ func (n *Node) revoke(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	switch {
-	case body.Realm.to != nil:
+	case body.Realm != nil:
 		return peal.Invalid("realm", "can be given on the admin port only")
-	case body.Tenant.to != nil:
+	case body.Tenant != nil:
 		return peal.Invalid("tenant", "can be given on the admin port only")
-	case body.User.to == nil && body.SID.to == nil && body.JTI.to == nil:
+	case body.User == nil && body.SID == nil && body.JTI == nil:
 		return peal.Invalid("body", "must have user, sid or jti")
 	}
 	if err := body.validate(); err != nil {
@@ -48,7 +48,7 @@ func (n *Node) revoke(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	tenant := string(caller.Inbox.Tenant)
-	body.Tenant.to = &tenant
+	body.Tenant = &tenant
 	return n.revokeBy(w, r, nameOf(caller), body)
 }
 
@@ -75,18 +75,18 @@ func (n *Node) revokeAnywhere(w http.ResponseWriter, r *request) error {
 
 // validate holds the body against the bounds, as far as that needs no caller.
 func (b revocation) validate() error {
-	if b.User.to != nil {
-		if err := b.User.to.validate(); err != nil {
+	if b.User != nil {
+		if err := b.User.validate(); err != nil {
 			return aboutUser("user", err)
 		}
 	}
-	for name, claim := range map[string]*string{"sid": b.SID.to, "jti": b.JTI.to} {
+	for name, claim := range map[string]*string{"sid": b.SID, "jti": b.JTI} {
 		if claim != nil && (*claim == "" || len(*claim) > maxClaim) {
 			return peal.Invalid(name, "must be 1 to 1024 bytes")
 		}
 	}
-	if b.Tenant.to != nil {
-		if _, err := peal.ParseTenant(*b.Tenant.to); err != nil {
+	if b.Tenant != nil {
+		if _, err := peal.ParseTenant(*b.Tenant); err != nil {
 			return err
 		}
 	}
@@ -122,30 +122,30 @@ func (n *Node) store(ctx context.Context, rev peal.Revocation, keep time.Duratio
 
 // meant makes a revocation of a body that is valid.
 func (n *Node) meant(body revocation) (rev peal.Revocation, err error) {
-	if body.Realm.to != nil {
-		if _, ok := n.verifier.Realm(*body.Realm.to); !ok {
+	if body.Realm != nil {
+		if _, ok := n.verifier.Realm(*body.Realm); !ok {
 			return rev, peal.Invalid("realm", "must be a configured one")
 		}
-		rev.Realm = *body.Realm.to
+		rev.Realm = *body.Realm
 	}
-	if body.Tenant.to != nil {
-		if rev.Tenant, err = peal.ParseTenant(*body.Tenant.to); err != nil {
+	if body.Tenant != nil {
+		if rev.Tenant, err = peal.ParseTenant(*body.Tenant); err != nil {
 			return rev, err
 		}
 		if !n.verifier.Directory().Serves(rev.Tenant) {
 			return rev, peal.Invalid("tenant", "must be one that a realm may speak for")
 		}
 	}
-	if body.SID.to != nil {
-		rev.Session = *body.SID.to
+	if body.SID != nil {
+		rev.Session = *body.SID
 	}
-	if body.JTI.to != nil {
-		rev.TokenID = *body.JTI.to
+	if body.JTI != nil {
+		rev.TokenID = *body.JTI
 	}
-	if body.User.to == nil {
+	if body.User == nil {
 		return rev, nil
 	}
-	rev.Namespace, rev.User, err = n.user(rev.Tenant, *body.User.to)
+	rev.Namespace, rev.User, err = n.user(rev.Tenant, *body.User)
 	return rev, err
 }
 
