@@ -156,11 +156,6 @@ func unreadOnes(s readState) reach { return reach{newest: 1, from: s.oldestUnrea
 // read state. The state comes first: so all that it speaks of is in the contents.
 func (b *Bus) look(ctx context.Context, in peal.Inbox, far func(readState) reach) (box, error) {
 	part, pl := b.partition(in)
-	leave, err := b.enterRead(ctx)
-	if err != nil {
-		return box{}, err
-	}
-	defer leave()
 	for {
 		known := part.known().epoch
 		s, err := part.stateFromLeader(ctx, pl)
@@ -174,20 +169,6 @@ func (b *Bus) look(ctx context.Context, in peal.Inbox, far func(readState) reach
 		if c.epoch == known { // else the stream is another one, of which nothing is read
 			return box{c, s.state.in(known), s.version}, nil
 		}
-	}
-}
-
-// maxReads is how many inboxes are read at once. One holds 8 MB at most, and 400
-// kB as a rule.
-const maxReads = 32
-
-// enterRead waits for a turn to read an inbox. leave ends it.
-func (b *Bus) enterRead(ctx context.Context) (leave func(), err error) {
-	select {
-	case b.inboxReads <- struct{}{}:
-		return func() { <-b.inboxReads }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
 }
 

@@ -109,12 +109,7 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 		return Marked{}, errNewerState
 	}
 	state := before.state.in(p.known().epoch)
-	leave, err := p.bus.enterRead(ctx)
-	if err != nil {
-		return Marked{}, err
-	}
 	c, err := p.contents(ctx, pl, m.reach(state))
-	leave()
 	if err != nil {
 		return Marked{}, err
 	}
