@@ -56,31 +56,42 @@ func TestFewUnreadOfManyBesideALaggingReplica(t *testing.T) {
 	}
 }
 
-// What is read of an inbox in two parts, of two replicas, joins, or is not kept.
+// What is read of an inbox in two parts, of two replicas, joins, or is not kept: also
+// where the one that lags has nothing of the first part.
 func TestDeeperPageBesideALaggingReplica(t *testing.T) {
-	jane := inbox("jane")
-	b, r := besideALaggard(t, jane, 300, 6, func(*bus.Bus) {})
-	whole := func(when string) {
-		t.Helper()
-		page, err := b.List(t.Context(), jane, bus.Query{Limit: 60})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, e := range entries(t, page) {
-			if want := fmt.Sprint("n", 306-i); e.id != want {
-				t.Fatalf("%s: entry %d of the list is %s, want %s", when, i, e.id, want)
+	const before = 200
+	for _, lacks := range []int{6, 60} {
+		jane := inbox("jane")
+		b, r := besideALaggard(t, jane, before, lacks, func(*bus.Bus) {})
+		deeper := func(when string) {
+			t.Helper()
+			page, err := b.List(t.Context(), jane, bus.Query{Limit: lacks + 60})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, e := range entries(t, page) {
+				if want := fmt.Sprint("n", before+lacks-i); e.id != want {
+					t.Fatalf("%s, which lacks %d: entry %d of the list is %s, want %s", when, lacks, i, e.id, want)
+				}
 			}
 		}
-	}
-	for range 15 {
-		r.set(true)
-		b.Forget(jane)
-		if _, err := b.List(t.Context(), jane, bus.Query{Limit: 10}); err != nil {
-			t.Fatal(err)
+		few := func() {
+			t.Helper()
+			b.Forget(jane)
+			if _, err := b.List(t.Context(), jane, bus.Query{Limit: 10}); err != nil {
+				t.Fatal(err)
+			}
 		}
-		whole("while a replica lags")
-		r.set(false)
-		whole("once none does")
+		for range 8 {
+			r.set(true)
+			few()
+			deeper("while a replica lags")
+			r.set(false)
+			deeper("after a replica has lagged")
+		}
+		few()
+		r.once()
+		deeper("when a replica that lags has read")
 	}
 }
 

@@ -24,8 +24,9 @@ import (
 // are answered by a replica that lags.
 type replicas struct {
 	*embedded.Server
-	mu   sync.Mutex // protects the rest
-	lags bool
+	mu    sync.Mutex // protects the rest
+	lags  bool
+	reads int // so many of the next that are no probes go to it
 }
 
 func (r *replicas) InProcessConn() (net.Conn, error) {
@@ -51,7 +52,7 @@ func (c *replicaConn) Write(b []byte) (int, error) {
 		if i < 0 {
 			break
 		}
-		if at += i; c.r.toLaggard() {
+		if at += i; c.r.toLaggard(bytes.Contains(sent[at:], []byte(`"max_bytes"`))) {
 			copy(sent[at:], "$JS.API.DIRECT.LAG.PEAL_INBOX_")
 		}
 		at += len(asked)
@@ -66,9 +67,13 @@ func (c *replicaConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (r *replicas) toLaggard() bool {
+func (r *replicas) toLaggard(read bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if read && r.reads > 0 {
+		r.reads--
+		return true
+	}
 	return r.lags && rand.IntN(2) == 0
 }
 
@@ -76,6 +81,14 @@ func (r *replicas) set(lags bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lags = lags
+}
+
+// once has the next reads go to the laggard, one at either end of what is kept, and
+// nothing else.
+func (r *replicas) once() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lags, r.reads = false, 2
 }
 
 // laggard answers Direct Gets of a stream, as a replica does that has stopped to
