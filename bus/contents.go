@@ -52,7 +52,11 @@ func (c contents) below() uint64 {
 // as is stored at that moment. Any replica answers, and may lag, until it has
 // what the leader says is the last.
 func (p *partition) contents(ctx context.Context, pl place, far reach) (contents, error) {
-	r := survey{part: p, key: pl.key(), subject: pl.subject("inbox", p.bus.cfg.Region), far: far}
+	return p.contentsOf(ctx, pl.key(), pl.subject("inbox", p.bus.cfg.Region), far)
+}
+
+func (p *partition) contentsOf(ctx context.Context, key, subject string, far reach) (contents, error) {
+	r := survey{part: p, key: key, subject: subject, far: far}
 	for round := 0; ; round++ {
 		c, done, err := r.round(ctx, round >= patientRounds)
 		if err != nil || done {

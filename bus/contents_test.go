@@ -154,7 +154,7 @@ func TestASilentPartitionDelaysNoOther(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	b := bustest.Open(t, m.Server, func(c *bus.Config) { c.Partitions, c.Server, c.Timeout = 2, m, 3 * time.Second })
+	b := bustest.Open(t, m.Server, func(c *bus.Config) { c.Partitions, c.Server, c.Timeout = 2, m, 3*time.Second })
 	publish(t, b, "n1", here, away)
 
 	m.on.Store(true)

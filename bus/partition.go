@@ -20,6 +20,7 @@ type partition struct {
 	stateStream string // of the read states of its inboxes
 	publisher   *publisher
 	reader      *reader
+	asker       *reader // of what the leader is asked for feeds: while it is away, no read waits behind that
 	gate        *gate
 
 	wake chan struct{} // capacity 1: the facts are to be read
@@ -61,7 +62,7 @@ func newPartition(b *Bus, number int) *partition {
 		stream: inboxStream(b.cfg.Region, number), stateStream: stateStream(b.cfg.Region, number),
 	}
 	p.publisher = newPublisher(b, p.stream)
-	p.reader = newReader(b)
+	p.reader, p.asker = newReader(b), newReader(b)
 	p.gate = newGate(b.cfg.Timeout)
 	return p
 }
@@ -104,6 +105,7 @@ func (p *partition) stateEpoch() Epoch {
 func (p *partition) start() {
 	p.bus.done.Go(p.run)
 	p.reader.start()
+	p.asker.start()
 	p.bus.done.Go(p.publisher.run)
 }
 

@@ -37,7 +37,8 @@ type news struct {
 	stale   bool // the number of unread ones is to be looked at, perhaps once more
 	force   bool // and told, whatever it is
 	adopt   bool // or taken over, if that is all: the sink has counted right, tally has not
-	doubt   bool // it was counted once: that may have been by a replica that lags
+	doubt   bool // what Start has told was counted by replicas, which may lag
+	certain bool // the number is to be counted by what the leader has
 	changed []ReadChange
 	refetch bool
 
@@ -133,74 +134,95 @@ func (f *Feed) tell() {
 	if !f.stale || f.counting || f.phase != live || f.closed.Load() || f.hub == nil {
 		return
 	}
-	f.stale, f.counting, f.since, f.taken = false, true, 0, 0
 	h, at, round := f.hub, f.last, f.round
 	state := h.state
-	f.part.reader.ask(func() {
-		ctx, cancel := context.WithTimeout(f.shard.bus.life, f.shard.bus.cfg.Timeout)
-		defer cancel()
-		c, err := f.part.census(ctx, f.subject, at, state.state)
-		f.shard.post(func() {
-			f.counting = false
-			switch {
-			case f.closed.Load() || f.hub != h:
-			case err != nil:
-				f.stale = true
-				f.shard.after(time.Second, f.tell)
-			case f.phase != live:
-				f.stale = true // it is told when the feed is live again
-			case h.state.version != state.version || f.round != round:
-				f.recount() // the number is not of this state, or what came since was not added to it
-			default:
-				// What has made it stale meanwhile may have come too late for this
-				// count, and so may the oldest that there is.
-				again := f.stale || c.first == 0 && f.taken > 0
-				if f.offerState(c) && again {
-					f.recount()
-				}
+	certain := f.certain || f.lags() && (f.force || f.adopt)
+	f.stale, f.counting, f.since, f.taken, f.certain = false, true, 0, 0, false
+	f.countTo(at, state.state, certain, func(c census, err error) {
+		f.counting = false
+		switch {
+		case f.closed.Load() || f.hub != h:
+		case err != nil:
+			f.stale, f.certain = true, f.certain || certain
+			f.shard.after(time.Second, f.tell)
+		case f.phase != live:
+			f.stale, f.certain = true, f.certain || certain // it is told when the feed is live again
+		case h.state.version != state.version || f.round != round:
+			f.certain = f.certain || certain
+			f.recount() // the number is not of this state, or what came since was not added to it
+		case !certain && f.lags() && c.unread+f.since != f.tally:
+			f.certain = true
+			f.recount()
+		default:
+			// What has made it stale meanwhile may have come too late for this
+			// count, and so may the oldest that there is.
+			again := f.stale || c.first == 0 && f.taken > 0
+			if f.offerState(c, certain) && again {
+				f.recount()
 			}
-		})
+		}
+	})
+}
+
+// lags reports whether a replica that counts may lag, and say what is not true. One
+// that is alone does not.
+func (f *Feed) lags() bool { return f.part.known().replicas > 1 }
+
+// countTo counts the inbox up to a place, and has the shard's loop take the result.
+func (f *Feed) countTo(at Cursor, s readState, certain bool, take func(census, error)) {
+	// It counts from here on, also for those who wait behind others for a leader
+	// that is away.
+	ctx, cancel := context.WithTimeout(f.shard.bus.life, f.shard.bus.cfg.Timeout)
+	by := f.part.reader
+	if certain {
+		by = f.part.asker
+	}
+	by.ask(func() {
+		defer cancel()
+		var c census
+		var err error
+		if certain {
+			c, err = f.part.certain(ctx, f.key, f.subject, at, s)
+		} else {
+			c, err = f.part.census(ctx, f.subject, at, s)
+		}
+		f.shard.post(func() { take(c, err) })
 	})
 }
 
 // offerState tells the sink of the state at this place, if it does not know. What
 // has dropped out of the inbox it can't know. It reports whether the sink knows
 // now.
-func (f *Feed) offerState(c census) bool {
+func (f *Feed) offerState(c census, certain bool) bool {
 	f.total = c.total + f.taken
 	adopt := f.adopt && f.eldest == c.first && !f.full()
 	unread, version, at := c.unread+f.since, f.hub.state.version, f.at
-	doubt := f.doubt || f.force || unread != f.tally
 	if f.force || version != f.told || unread != f.tally && !adopt {
 		if !f.sink.State(ReadState{Unread: unread, Version: version, Changed: f.changed, Refetch: f.refetch}) {
-			f.stale = true
+			f.stale, f.certain = true, f.certain || certain
 			f.rest()
 			return false
 		}
 		f.shard.bus.stats.StatesTold.Add(1)
 		at = f.last
 	}
-	f.news = news{told: version, at: at, tally: unread, total: f.total, eldest: c.first, waiting: f.waiting}
-	if doubt {
-		f.doubted()
-	}
+	f.news = news{told: version, at: at, tally: unread, total: f.total, eldest: c.first, doubt: f.doubt, certain: f.certain, waiting: f.waiting}
 	return true
 }
 
-// doubted has the number counted once more with the next tail check, in one to two
-// seconds, until two counts agree. Any replica counts, and nothing in its answer tells
-// whether it lags; one that is alone does not.
+// doubted has the number that Start has told counted for certain with the next tail
+// check, in one to two seconds: not by all who come at once.
 func (f *Feed) doubted() {
-	if f.part.known().replicas > 1 {
+	if f.lags() {
 		f.doubt = true
 		f.shard.checkSoon(f.hub)
 	}
 }
 
-// verify has counted once more what is doubted, as soon as the feed is live.
+// verify has it counted, as soon as the feed is live.
 func (f *Feed) verify() {
 	if f.doubt {
-		f.doubt = false
+		f.doubt, f.certain = false, true
 		f.recount()
 	}
 }

@@ -19,7 +19,9 @@ type census struct {
 // second was the same before and after. That takes an inbox to hold still for a
 // fraction of a millisecond; one that never does, at thousands of notifications
 // a second, gets a number that is a few too low. Any replica answers; one that
-// lacks the place is asked again for a while.
+// lacks the place is asked again for a while. But each probe may be answered by
+// another, of which one that lags knows of fewer: so it is quick, and no proof. See
+// certain.
 func (p *partition) census(ctx context.Context, subject string, upTo Cursor, s readState) (c census, err error) {
 	const patience = 10
 	s = s.in(upTo.Epoch)
@@ -48,6 +50,33 @@ func (p *partition) census(ctx context.Context, subject string, upTo Cursor, s r
 		c.unread -= min(1, c.unread) // the witness
 	}
 	return c, nil
+}
+
+// certain is a census by what the leader has: slower, and true.
+func (p *partition) certain(ctx context.Context, key, subject string, upTo Cursor, s readState) (census, error) {
+	s = s.in(upTo.Epoch)
+	in, err := p.contentsOf(ctx, key, subject, unreadOnes(s))
+	if err == nil && in.epoch != upTo.Epoch {
+		err = errRenewed
+	}
+	if err != nil {
+		return census{}, err
+	}
+	c := census{total: uint64(in.total), first: in.witness}
+	for _, k := range in.kept {
+		if k.seq <= upTo.Seq && !s.has(k.seq) {
+			c.unread++
+		}
+	}
+	switch {
+	case in.witness > 0:
+		c.total++
+	case in.whole():
+		c.first = in.first()
+	default:
+		c.first, _, err = p.probe(ctx, subject, 1)
+	}
+	return c, err
 }
 
 // censusOnce counts as unread what lies above the floor, up to a place. still is
