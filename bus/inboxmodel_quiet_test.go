@@ -34,7 +34,7 @@ func (m *inboxModel) quiet() {
 // it.
 func (m *inboxModel) nodesAgree(h *markings) (all []entry, version bus.Cursor, unread int) {
 	stored := m.stored(h)
-	shown := stored[max(0, len(stored)-modelBound):]
+	shown := stored[max(0, len(stored)-m.bound):]
 	var first bus.Page
 	var count bus.Count
 	for i, b := range m.nodes {
@@ -84,7 +84,7 @@ func (m *inboxModel) nodesAgree(h *markings) (all []entry, version bus.Cursor, u
 
 // paged lists an inbox page by page.
 func (m *inboxModel) paged(b *bus.Bus, h *markings, q bus.Query) (all []entry) {
-	for pages := 0; pages <= modelBound; pages++ {
+	for pages := 0; pages <= m.bound; pages++ {
 		var page bus.Page
 		m.insist("list a page", func(ctx context.Context) (err error) { page, err = b.List(ctx, h.in, q); return err })
 		all = append(all, entries(m.t, page)...)
