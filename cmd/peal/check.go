@@ -20,6 +20,14 @@ const (
 	maxPartitions = 256
 )
 
+// maxHeartbeat is the most between two heartbeats: the browser client waits for 75 s,
+// and many a proxy for 60.
+const maxHeartbeat = time.Minute
+
+// maxPerInbox bounds what is read whole, and a read state with every second one read,
+// which takes 12 bytes for each of these: a message has at most 1 MiB.
+const maxPerInbox = 10_000
+
 // check refuses what can't work, before anything is started.
 func (s *settings) check() error {
 	if _, err := bus.ParseRegion(s.region); err != nil {
@@ -47,8 +55,8 @@ func (s *settings) check() error {
 	if s.perUser < 0 || s.perAddress < 0 || s.requests < 0 {
 		return usagef("connects-per-user, connects-per-address and requests-per-user must not be negative; 0 is no bound")
 	}
-	if s.heartbeat < time.Second {
-		return usagef("--heartbeat must be at least 1s: a connection costs a write each time")
+	if s.heartbeat < time.Second || s.heartbeat > maxHeartbeat {
+		return usagef("--heartbeat must be 1s to %v: a connection costs a write each time, and a client takes one that is silent for dead", maxHeartbeat)
 	}
 	if s.logFormat != "text" && s.logFormat != "json" {
 		return usagef("--log-format must be text or json")
@@ -59,8 +67,8 @@ func (s *settings) check() error {
 	if s.retain < time.Minute {
 		return usagef("retain must be at least 1m")
 	}
-	if s.perInbox < 1 {
-		return usagef("per-inbox must be at least 1")
+	if s.perInbox < 1 || s.perInbox > maxPerInbox {
+		return usagef("per-inbox must be 1 to %d", maxPerInbox)
 	}
 	if s.partitions < 0 || s.partitions > maxPartitions || s.replicas < 0 || s.replicas > maxReplicas {
 		return usagef("replicas must be at most %d and partitions at most %d", maxReplicas, maxPartitions)

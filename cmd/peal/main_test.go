@@ -168,6 +168,7 @@ func TestUsage(t *testing.T) {
 		{"certificate that is not there", []string{"config", "check", "--tls-cert", dir + "/no", "--tls-key", dir + "/no"}, 2, []string{"--tls-cert", "no such file"}},
 		{"configuration that is not there", []string{"dev", "--config", dir + "/no"}, 2, []string{"--config", "no such file"}},
 		{"heartbeat too short", []string{"dev", "--heartbeat", "1ms"}, 2, []string{"--heartbeat", "1s"}},
+		{"heartbeat too long", []string{"dev", "--heartbeat", "61s"}, 2, []string{"--heartbeat", "1m"}},
 		{"negative connects", []string{"config", "check", "--config", negative}, 2, []string{"connects-per-user"}},
 		{"negative requests", []string{"config", "check", "--config", requests}, 2, []string{"requests-per-user"}},
 		{"negative drain window", []string{"dev", "--drain-window", "-1s"}, 2, []string{"drain-window", "duration"}},
