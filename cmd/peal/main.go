@@ -126,7 +126,8 @@ func status(stderr io.Writer, name string, err error) int {
 		return 0
 	}
 	prefix := strings.TrimSpace("peal " + name)
-	fmt.Fprintf(stderr, "%s: %s\n", prefix, strings.ReplaceAll(err.Error(), "\n", "; "))
+	// It may quote what a service has answered, or a file that others have written.
+	fmt.Fprintf(stderr, "%s: %s\n", prefix, plain(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	var usage usageError
 	if errors.As(err, &usage) {
 		return 2
