@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -52,8 +51,7 @@ func (p *adminPort) resolve(fs *flag.FlagSet) error {
 			p.url = defaultAdmin
 		}
 	}
-	u, err := url.Parse(p.url)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if !isServiceURL(p.url) {
 		return usagef("--admin must be a URL such as %s", defaultAdmin)
 	}
 	p.url = strings.TrimSuffix(p.url, "/")
@@ -82,17 +80,18 @@ type revocation struct {
 func adminRevoke(ctx context.Context, c *call) error {
 	fs := c.flags()
 	port := c.adminPort(fs)
-	var r revocation
-	fs.StringVar(&r.Realm, "realm", "", "tokens of this `REALM`")
-	fs.StringVar((*string)(&r.Tenant), "tenant", "", "in this `TENANT`")
-	user := fs.String("user", "", "of this `USER`")
-	namespace := fs.String("namespace", "", "`NAMESPACE` of the user; by default the tenant's")
-	fs.StringVar(&r.Session, "sid", "", "of this session, `S`: the claim sid")
-	fs.StringVar(&r.TokenID, "jti", "", "this token, `ID`: the claim jti")
+	var realm, tenant, user, namespace, session, token single
+	fs.Var(&realm, "realm", "tokens of this `REALM`")
+	fs.Var(&tenant, "tenant", "in this `TENANT`")
+	fs.Var(&user, "user", "of this `USER`")
+	fs.Var(&namespace, "namespace", "`NAMESPACE` of the user; by default the tenant's")
+	fs.Var(&session, "sid", "of this session, `S`: the claim sid")
+	fs.Var(&token, "jti", "this token, `ID`: the claim jti")
 	if err := c.parse(fs, c.args); err != nil {
 		return err
 	}
-	if err := r.read(fs, *user, *namespace); err != nil {
+	r := revocation{Realm: realm.value, Tenant: peal.Tenant(tenant.value), Session: session.value, TokenID: token.value}
+	if err := r.read(fs, user.value, namespace.value); err != nil {
 		return err
 	}
 	if err := port.resolve(fs); err != nil {

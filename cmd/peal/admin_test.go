@@ -124,6 +124,8 @@ func TestAdminUsage(t *testing.T) {
 		{"an unknown flag", []string{"revoke", "--bark"}, 2, []string{"bark", "peal admin revoke --help"}},
 		{"nobody", []string{"revoke"}, 2, []string{"--realm --tenant --user --sid --jti"}},
 		{"a variable that is not set", []string{"revoke", "--realm", "acme", "--user", ""}, 2, []string{"--user", "empty"}},
+		{"two users", []string{"revoke", "--user", "jane", "--user", "joe"}, 2, []string{"user", "once"}},
+		{"two sessions", []string{"revoke", "--sid", "a", "--sid", "b"}, 2, []string{"sid", "once"}},
 		{"a namespace that is not set", []string{"revoke", "--user", "jane", "--namespace="}, 2, []string{"--namespace", "empty"}},
 		{"a namespace of nobody", []string{"revoke", "--realm", "acme", "--namespace", "staff"}, 2, []string{"--namespace", "--user"}},
 		{"a bad namespace", []string{"revoke", "--user", "jane", "--namespace", "Staff"}, 2, []string{"--namespace"}},

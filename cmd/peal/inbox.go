@@ -55,10 +55,7 @@ func (r *reader) parse(fs *flag.FlagSet) error {
 	if err := r.call.parse(fs, r.call.args); err != nil {
 		return err
 	}
-	if r.target.user == "" && r.target.token == "" && r.call.getenv("PEAL_TOKEN") == "" {
-		return usagef("--user USER is required, or a token that says who")
-	}
-	return nil
+	return r.target.owned()
 }
 
 // ask calls the API. What it has answered is JSON, or nothing.

@@ -19,19 +19,18 @@ import (
 func tail(ctx context.Context, c *call) error {
 	fs := c.flags()
 	t := c.target(fs)
-	user := fs.String("user", "", "`USER` to follow, of a running peal dev")
+	fs.StringVar(&t.user, "user", "", "`USER` to follow, of a running peal dev")
 	after := fs.String("after", "", "`CURSOR` to resume from; without it, what comes from now on")
 	asJSON := fs.Bool("json", false, "print each notification's JSON as it came")
 	if err := c.parse(fs, c.args); err != nil {
 		return err
 	}
-	if *user == "" && t.token == "" && c.getenv("PEAL_TOKEN") == "" {
-		return usagef("--user USER is required, or a token that says who")
+	if err := t.owned(); err != nil {
+		return err
 	}
 	if strings.ContainsFunc(*after, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return usagef("--after must be a cursor: the id of an event")
 	}
-	t.user = *user
 	headers, err := t.resolve()
 	if err != nil {
 		return err

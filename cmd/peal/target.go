@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,15 +40,36 @@ func (c *call) target(fs *flag.FlagSet) *target {
 	return t
 }
 
+// bearer is the token that was given; "" if none was.
+func (t *target) bearer() string { return cmp.Or(t.token, t.getenv("PEAL_TOKEN")) }
+
+// owned refuses a command of a user's own inbox that does not say whose, or says so
+// twice: a token of another than --user would have the last word.
+func (t *target) owned() error {
+	switch given := t.bearer() != ""; {
+	case t.user == "" && !given:
+		return usagef("--user USER is required, or a token that says who")
+	case t.user != "" && given:
+		return usagef("--user is of a running peal dev, and a token says who: leave one out, --user or --token (PEAL_TOKEN)")
+	}
+	return nil
+}
+
+// isServiceURL reports whether s can be the URL of a service.
+func isServiceURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+}
+
 // resolve finds the address, and a way to get tokens.
 func (t *target) resolve() (header func(context.Context) (http.Header, error), err error) {
-	given := t.token
-	if given == "" {
-		given = t.getenv("PEAL_TOKEN")
-	}
+	given := t.bearer()
 	if t.url != "" {
 		if given == "" {
 			return nil, usagef("--url needs a token: --token TOKEN, or PEAL_TOKEN in the environment")
+		}
+		if !isServiceURL(t.url) {
+			return nil, usagef("--url must be a URL such as https://peal.example.com")
 		}
 		t.url = strings.TrimSuffix(t.url, "/")
 		return t.fixed(given), nil
@@ -83,6 +105,9 @@ func (t *target) minted(context.Context) (http.Header, error) {
 		return nil, err
 	}
 	token, err := mint(tokens, t.realm, t.user, tenant, time.Hour, "", t.roles)
+	if errors.Is(err, peal.ErrInvalid) {
+		return nil, usagef("--%v", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -111,9 +136,6 @@ func (t *target) post(ctx context.Context, header http.Header, path string, body
 
 // send calls the API.
 func (t *target) send(ctx context.Context, method string, header http.Header, path string, body any) ([]byte, http.Header, error) {
-	if _, err := url.Parse(t.url); err != nil {
-		return nil, nil, usagef("--url: %v", err)
-	}
 	return send(ctx, method, t.url+node.Base+path, header, body)
 }
 
