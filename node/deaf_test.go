@@ -154,3 +154,18 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 		t.Errorf("once they are gone: got %d %s", a.status, a.body)
 	}
 }
+
+// The answers that wait to be read have bounded room, all users' together. Who finds
+// none comes back later.
+func TestAnswersHaveBoundedRoom(t *testing.T) {
+	s := start(t, nil)
+	s.stored(1, 1)
+	list := func() answer { return s.do(s.request(context.Background(), "GET", listPath, s.jane(), "")) }
+	empty := s.node.FillAnswers()
+	wantProblem(t, list(), 503, "UNAVAILABLE", "")
+	s.count(s.jane()) // is short
+	empty()
+	if a := list(); a.status != 200 {
+		t.Errorf("with room again: got %d %s", a.status, a.body)
+	}
+}

@@ -30,6 +30,15 @@ func (n *Node) Blind() bool { return n.blind() }
 // Metrics serves the metrics also after the node has ended.
 func (n *Node) Metrics() http.Handler { return n.metrics.page() }
 
+// FillAnswers leaves no room for answers that wait to be read, until empty is called.
+func (n *Node) FillAnswers() (empty func()) {
+	empty, err := n.answers.enter(maxAnswers)
+	if err != nil {
+		panic(err)
+	}
+	return empty
+}
+
 // Unfinished is how many calls a user has under way.
 func (n *Node) Unfinished(in peal.Inbox) int {
 	n.unfinished.mu.Lock()

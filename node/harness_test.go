@@ -336,6 +336,8 @@ func (s *site) request(ctx context.Context, method, path string, u user, body st
 // answer is a whole answer.
 type answer struct {
 	status int
+	proto  int  // 1 or 2
+	last   bool // of its connection, as it says
 	header http.Header
 	body   []byte
 	sse.Problem
@@ -359,7 +361,7 @@ func (s *site) try(c *http.Client, r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	defer resp.Body.Close()
-	a := answer{status: resp.StatusCode, header: resp.Header}
+	a := answer{status: resp.StatusCode, proto: resp.ProtoMajor, last: resp.Close, header: resp.Header}
 	if resp.Header.Get("Content-Type") == "text/event-stream" {
 		return a, nil
 	}

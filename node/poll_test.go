@@ -279,6 +279,9 @@ func TestDrainAnswersPolls(t *testing.T) {
 		if err := json.Unmarshal(a.body, &got); err != nil || a.status != 200 || len(got.Notifications) != 0 || got.Gap || got.Cursor != at {
 			t.Errorf("got %d %s, want nothing and the same cursor", a.status, a.body)
 		}
+		if a.proto == 1 && !a.last {
+			t.Error("the next request may come by the same connection")
+		}
 		if err := <-s.served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}

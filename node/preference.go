@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/pealhq/peal"
@@ -16,10 +17,9 @@ func (n *Node) readUserPreference(w http.ResponseWriter, r *request) error {
 
 // writeUserPreference answers PUT …/user/preference: it stores the caller's.
 func (n *Node) writeUserPreference(w http.ResponseWriter, r *request) error {
-	_, err := writePreference(n, w, r, auth.Connect, func(c auth.Caller, p peal.Preferences, check func(peal.Preferences) error) error {
+	return writePreference(n, w, r, auth.Connect, func(c auth.Caller, p peal.Preferences, check func(peal.Preferences) error) error {
 		return n.bus.SetPreferences(r.Context(), c.Inbox, p, check)
 	})
-	return err
 }
 
 // readTenantPreference answers GET …/tenant/preference: what is stored for the
@@ -33,13 +33,16 @@ func (n *Node) readTenantPreference(w http.ResponseWriter, r *request) error {
 // writeTenantPreference answers PUT …/tenant/preference: an administrator sets
 // the defaults of their tenant's users.
 func (n *Node) writeTenantPreference(w http.ResponseWriter, r *request) error {
-	caller, err := writePreference(n, w, r, auth.Admin, func(c auth.Caller, p peal.TenantPreferences, check func(peal.TenantPreferences) error) error {
-		return n.bus.SetTenantPreferences(r.Context(), c.Inbox.Tenant, p, check)
+	return writePreference(n, w, r, auth.Admin, func(c auth.Caller, p peal.TenantPreferences, check func(peal.TenantPreferences) error) error {
+		err := n.bus.SetTenantPreferences(r.Context(), c.Inbox.Tenant, p, check)
+		switch {
+		case err == nil:
+			n.audit(r, nameOf(c), "tenant preferences changed", "tenant", c.Inbox.Tenant)
+		case !errors.Is(err, errPrecondition): // what was not answered may have been stored
+			n.audit(r, nameOf(c), "tenant preferences may have changed", "tenant", c.Inbox.Tenant, "err", err)
+		}
+		return err
 	})
-	if err == nil {
-		n.audit(r, nameOf(caller), "tenant preferences changed", "tenant", caller.Inbox.Tenant)
-	}
-	return err
 }
 
 // preferences are a user's or a tenant's.
@@ -86,27 +89,27 @@ func readPreference[P preferences](n *Node, w http.ResponseWriter, r *request, r
 
 // writePreference has the body stored, if what is there is what the preconditions
 // ask for, and answers with it.
-func writePreference[P preferences](n *Node, w http.ResponseWriter, r *request, role auth.Role, store func(auth.Caller, P, func(P) error) error) (auth.Caller, error) {
+func writePreference[P preferences](n *Node, w http.ResponseWriter, r *request, role auth.Role, store func(auth.Caller, P, func(P) error) error) error {
 	given, err := r.preconditions()
 	if err != nil {
-		return auth.Caller{}, err
+		return err
 	}
 	var p P
 	caller, refused, err := n.identify(w, r, role, &p)
 	if err != nil {
-		return caller, err
+		return err
 	}
 	if err := p.Validate(); err != nil {
-		return caller, err
+		return err
 	}
 	if refused != nil {
-		return caller, refused
+		return refused
 	}
 	if err := n.admit(r, caller.Inbox); err != nil {
-		return caller, err
+		return err
 	}
 	if err := n.sighted(); err != nil {
-		return caller, err
+		return err
 	}
 	var check func(P) error
 	if given != (preconditions{}) {
@@ -118,9 +121,9 @@ func writePreference[P preferences](n *Node, w http.ResponseWriter, r *request, 
 		}
 	}
 	if err := store(caller, p, check); err != nil {
-		return caller, err
+		return err
 	}
-	return caller, answerPreference(w, p)
+	return answerPreference(w, p)
 }
 
 // answerPreference answers with what is stored, byte for byte what its entity tag

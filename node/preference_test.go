@@ -137,7 +137,7 @@ func TestPreconditionsOfPreferences(t *testing.T) {
 				case 200:
 					wantPreference(t, method, a, body, tag)
 				case 304:
-					if a.status != 304 || len(a.body) > 0 || a.header.Get("ETag") != tag || a.header.Get("Content-Type") != "" {
+					if a.status != 304 || len(a.body) > 0 || a.header.Get("ETag") != tag || a.header.Get("Content-Type") != "" || a.header.Get("Cache-Control") != "no-store" {
 						t.Errorf("%s: got %d %q %v, want 304 with ETag %s", method, a.status, a.body, a.header, tag)
 					}
 				case 412:

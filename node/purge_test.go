@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
@@ -191,4 +192,26 @@ func TestPurgeWithoutNATS(t *testing.T) {
 			t.Errorf("the log does not say %q", want)
 		}
 	}
+}
+
+// A purge that has begun goes on without its client: half of it would have to be done
+// again.
+func TestPurgeOutlivesItsClient(t *testing.T) {
+	var nats *sluggish
+	s := start(t, func(c *config) { c.hang = func(server *sluggish) { nats = server } })
+	jane := inbox("jane")
+	s.store(jane, note("n1"))
+	nats.delay.Store(int64(200 * time.Millisecond)) // there are several answers to wait for
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, "POST", s.admin+"/purge", strings.NewReader(fmt.Sprintf(`{"tenant":%q,"user":"jane"}`, acme)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if a, err := s.try(s.client, r); err == nil {
+		t.Fatalf("the client was answered %d before it left: this test shows nothing", a.status)
+	}
+	nats.delay.Store(0)
+	eventually(t, "all is purged", func() bool { return s.held(jane) == 0 && strings.Contains(s.logs.String(), "msg=purged audit=true") })
 }
