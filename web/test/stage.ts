@@ -317,10 +317,10 @@ export class Tab extends Changing {
       },
       online: () => this.online,
       visible: () => this.visible,
-      listen: (name, f) => {
+      listen: (name, f, signal) => {
         const all = this.listeners.get(name) ?? new Set();
         this.listeners.set(name, all.add(f));
-        return () => void all.delete(f);
+        signal.addEventListener("abort", () => all.delete(f));
       },
       report: (error) => this.reported.push(error),
       locks: this.sharing ? browser.locks.of(this, (f) => this.run(f)) : undefined,

@@ -25,6 +25,7 @@ export function backoff(failures: number, retry: number, after: number, random: 
 
 /** retryAfter reads a Retry-After, in seconds or as a date, as ms from now; 0 if it is neither, or past. */
 export function retryAfter(value: string | null, now: number): number {
-  const ms = /^\d+$/.test(value ?? "") ? Number(value) * 1000 : Date.parse(value ?? "") - now;
+  const text = value ?? "";
+  const ms = /^\d+$/.test(text) ? +text * 1000 : Date.parse(text) - now;
   return ms > 0 ? Math.min(patience, ms) : 0;
 }

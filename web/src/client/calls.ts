@@ -30,8 +30,7 @@ export function ask({ env, options, base }: Service, path: string, token: string
 
 /** refusal reads an answer that is not a good one. */
 export async function refusal(answer: Response): Promise<PealError> {
-  const problem: unknown = await answer.json().catch(() => null);
-  return new PealError(answer.status, problem && typeof problem === "object" ? problem : {});
+  return new PealError(answer.status, (await answer.json().catch(() => null)) ?? {});
 }
 
 const timeout = 30_000; // ms
@@ -42,9 +41,9 @@ export function calls(s: Service, signal: AbortSignal): Pick<Client, "list" | "c
     const end = new AbortController();
     const abort = () => end.abort();
     const cancel = s.env.after(timeout, abort);
-    signal.addEventListener("abort", abort);
     try {
       signal.throwIfAborted();
+      signal.addEventListener("abort", abort, end); // until then
       const headers: Record<string, string> = {};
       if (etag) headers["If-Match"] = etag;
       const init: RequestInit = { signal: end.signal };
@@ -68,19 +67,19 @@ export function calls(s: Service, signal: AbortSignal): Pick<Client, "list" | "c
       return { value: text ? JSON.parse(text) : body, etag: answer.headers.get("ETag") ?? "" };
     } finally {
       cancel();
-      signal.removeEventListener("abort", abort);
+      abort(); // what is left of the answer
     }
   }
-  const inbox = "ticket/notification/";
+  const inbox = async (path: string, body?: unknown) => (await call("ticket/notification/" + path, body)).value;
   const preference = "user/preference";
   return {
     async list(query = {}) {
       const q = new URLSearchParams();
       for (const [name, value] of Object.entries(query)) for (const v of [value].flat()) if (v !== undefined) q.append(name, String(v));
-      return (await call(`${inbox}list?${q}`)).value;
+      return inbox("list?" + q);
     },
-    count: async () => (await call(inbox + "count")).value,
-    read: async (what) => (await call(inbox + "read", what)).value,
+    count: () => inbox("count"),
+    read: (what) => inbox("read", what),
     preferences: () => call(preference),
     setPreferences: (value, etag) => call(preference, value, etag),
   };

@@ -108,15 +108,14 @@ export function client(env: Env, options: Options): Client {
   // A page that the browser keeps for the way back must hold nothing that others
   // wait for. When it is shown again it comes like a new tab.
   const wake = () => group.wake();
-  const unlisten = [
-    env.listen("online", wake),
-    env.listen("visibilitychange", () => env.visible() && wake()),
-    env.listen("pagehide", () => group.leave()),
-    env.listen("pageshow", () => {
-      if (status.name !== "refused") group.join();
-      wake();
-    }),
-  ];
+  const listen = (name: Parameters<Env["listen"]>[0], f: () => void) => env.listen(name, f, closing.signal);
+  listen("online", wake);
+  listen("visibilitychange", () => env.visible() && wake());
+  listen("pagehide", () => group.leave());
+  listen("pageshow", () => {
+    if (status.name !== "refused") group.join();
+    wake();
+  });
   group.join();
 
   return {
@@ -136,7 +135,6 @@ export function client(env: Env, options: Options): Client {
     close() {
       if (closing.signal.aborted) return;
       closing.abort();
-      for (const off of unlisten) off();
       group.leave();
       become({ name: "offline" });
       handlers.clear();

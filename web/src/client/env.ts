@@ -10,8 +10,8 @@ export interface Env {
   after(ms: number, f: () => void): () => void;
   online(): boolean;
   visible(): boolean;
-  /** listen calls f on an event of the window or the document; what it returns takes that back. */
-  listen(name: "online" | "pagehide" | "pageshow" | "visibilitychange", f: (e: Event) => void): () => void;
+  /** listen calls f on an event of the window or the document, until signal is aborted. */
+  listen(name: "online" | "pagehide" | "pageshow" | "visibilitychange", f: (e: Event) => void, signal: AbortSignal): void;
   /** report shows the page's authors what their handler has thrown. */
   report(error: unknown): void;
   /** Undefined where the browser has none, or only for pages by HTTPS. */
@@ -33,10 +33,7 @@ export const browser = (): Env => ({
   },
   online: () => navigator.onLine,
   visible: () => document.visibilityState === "visible",
-  listen(name, f) {
-    addEventListener(name, f, true); // visibilitychange is the document's, and passes by
-    return () => removeEventListener(name, f, true);
-  },
+  listen: (name, f, signal) => addEventListener(name, f, { signal, capture: true }), // visibilitychange is the document's, and passes by
   report: (error) => reportError(error),
   locks: navigator.locks,
   channel: globalThis.BroadcastChannel && ((name) => new BroadcastChannel(name)),

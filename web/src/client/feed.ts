@@ -1,4 +1,4 @@
-import type { Connected, Notification, ServerEvent, StreamError } from "../api.ts";
+import type { Notification, ServerEvent, StreamError } from "../api.ts";
 import { backoff, retryAfter } from "./backoff.ts";
 import { ask, refusal, type Service } from "./calls.ts";
 import type { PealEvent, Status } from "./options.ts";
@@ -97,8 +97,7 @@ export function feed(service: Service, place: Place, reader: Reader): Feed {
     };
     wake = look;
     look();
-    const stopped = new Promise<never>((_, reject) => abort.signal.addEventListener("abort", reject));
-    stopped.catch(() => {});
+    const stopped = new Promise<"">((resolve) => abort.signal.addEventListener("abort", () => resolve("")));
 
     // renew gets a new token while the old one is still good, and only then ends
     // the connection: the next one goes on at the cursor.
@@ -142,7 +141,7 @@ export function feed(service: Service, place: Place, reader: Reader): Feed {
     };
 
     try {
-      const token = await Promise.race([tokens.get(why, why && used), stopped]).catch(() => "");
+      const token = await Promise.race([tokens.get(why, why && used).catch(() => ""), stopped]);
       if (!token) return ended ?? { reason: "no token", why };
       used = token;
       const headers: Record<string, string> = { Accept: "text/event-stream" };
@@ -224,14 +223,12 @@ function event({ event: type, data, id }: Block): FeedEvent | undefined {
     value = JSON.parse(data);
   } catch {}
   if (!value || typeof value !== "object") return;
-  const whole = Number.isInteger;
   switch (type) {
-    case "connected":
-      return whole((value as Connected).unread) ? { type, data: value as Connected } : undefined;
     case "notification":
       return typeof (value as Notification).id === "string" ? { type, data: value as Notification, cursor: id, fresh: true } : undefined;
+    case "connected":
     case "state":
-      return whole((value as { unread: number }).unread) ? ({ type, data: value } as FeedEvent) : undefined;
+      return Number.isInteger((value as { unread: number }).unread) ? ({ type, data: value } as FeedEvent) : undefined;
     case "gap":
     case "heartbeat":
     case "error":

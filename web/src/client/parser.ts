@@ -22,21 +22,18 @@ export function parser(emit: (block: Block) => void): (text: string) => void {
   let rest = ""; // of a line whose end has not come
   let afterCR = false; // an LF now belongs to the end of the last line
   let size = 0; // of the lines of the block
-  let data: string[] = [];
   let block = empty();
 
   function line(text: string): void {
     size += text.length;
     if (text === "") {
-      const whole = { ...block, data: data.join("\n") };
+      const whole = { ...block, data: block.data.slice(1) };
       size = 0;
-      data = [];
       block = empty();
-      emit(whole);
-      return;
+      return emit(whole);
     }
     const [, name, value = ""] = /^([^:]*)(?:: ?(.*))?$/s.exec(text) as string[];
-    if (name === "data") data.push(value);
+    if (name === "data") block.data += "\n" + value;
     else if (name === "event") block.event = value;
     else if (name === "id" && !value.includes("\0")) block.id = value;
     else if (name === "retry" && /^[0-9]+$/.test(value)) block.retry = +value;

@@ -7,8 +7,10 @@ export function seen(): (id: string) => boolean {
   const ids = new Set<string>(); // in the order they came
   return (id) => {
     if (ids.has(id)) return true;
-    if (ids.size >= 1024) ids.delete(ids.values().next().value as string);
-    ids.add(id);
+    if (ids.add(id).size > 1024) {
+      const [oldest] = ids;
+      ids.delete(oldest as string);
+    }
     return false;
   };
 }
