@@ -181,6 +181,33 @@ test("a handler is called until it is taken back", async (t) => {
   assert.deepEqual(got, ["n1", "n2"]);
 });
 
+test("nobody is called any more after close, not even of the event under way", async (t) => {
+  const { tab, service } = await alone(t);
+  const got: string[] = [];
+  tab.client.on("notification", () => tab.client.close());
+  tab.client.on("notification", (e) => got.push(e.data.id));
+  tab.client.on("unread", (e) => got.push("unread " + e.unread));
+  tab.client.on("status", (e) => got.push(e.status.name));
+  (await service.next()).connect("c-0").notify(1).notify(2);
+  await tab.status("offline");
+  assert.deepEqual(got, ["live", "unread 0", "offline"]);
+});
+
+test("a handler that is given twice is called twice, and each is taken back by itself", async (t) => {
+  const { tab, service } = await alone(t);
+  const got: string[] = [];
+  const handler = (e: { data: { id: string } }) => void got.push(e.data.id);
+  const off = tab.client.on("notification", handler);
+  tab.client.on("notification", handler);
+  const asked = await service.next();
+  asked.connect("c-0").notify(1);
+  await tab.has("n1");
+  off();
+  asked.notify(2);
+  await tab.has("n2");
+  assert.deepEqual(got, ["n1", "n1", "n2"]);
+});
+
 test("what has just been made is fresh, and what is repeated is not", async (t) => {
   const { tab, service } = await alone(t, (tab) => tab.session.items.set(place(tab.service), "c-0"));
   const asked = await service.next();

@@ -26,7 +26,7 @@ export function client(env: Env, options: Options): Client {
   const shared = share && !!env.locks && !!env.channel;
   const at = place(env, name, shared);
   const known = seen();
-  const handlers = new Map<string, Set<(e: never) => void>>();
+  const handlers = new Set<{ type: string; handler: (e: never) => void }>();
   const closing = new AbortController();
 
   let status: Status = { name: "connecting" };
@@ -34,9 +34,9 @@ export function client(env: Env, options: Options): Client {
   let readState = "";
 
   function emit(e: PealEvent): void {
-    for (const handler of handlers.get(e.type) ?? []) {
+    for (const { type, handler } of handlers) {
       try {
-        handler(e as never);
+        if (type === e.type) handler(e as never);
       } catch (error) {
         env.report(error); // and is not the end of the feed
       }
@@ -127,9 +127,9 @@ export function client(env: Env, options: Options): Client {
       return unread;
     },
     on(type, handler) {
-      const all = handlers.get(type) ?? new Set();
-      handlers.set(type, all.add(handler));
-      return () => void all.delete(handler);
+      const entry = { type, handler };
+      handlers.add(entry);
+      return () => void handlers.delete(entry);
     },
     ...calls(asked, closing.signal),
     close() {
