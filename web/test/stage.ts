@@ -324,7 +324,7 @@ export class Tab extends Changing {
       },
       report: (error) => this.reported.push(error),
       locks: this.sharing ? browser.locks.of(this, (f) => this.run(f)) : undefined,
-      channel: this.sharing ? (name) => this.open(name) : undefined,
+      channel: (name) => this.open(name),
       storage: (shared) => (shared ? browser.local : this.session) as unknown as Storage,
     };
   }

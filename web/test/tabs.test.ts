@@ -268,6 +268,30 @@ test("where locks can't be had after all, a tab goes on by itself", async (t) =>
   await tab.has("n1");
 });
 
+// Firefox has the constructor also where it lets a page store nothing, and throws.
+test("where there may be no channel after all, a tab goes on by itself", async (t) => {
+  const service = await Service.start(t);
+  const tab = new Tab(service);
+  const env = tab.env();
+  tab.env = () => ({
+    ...env,
+    channel() {
+      throw new DOMException("", "SecurityError");
+    },
+  });
+  tab.start(t);
+  const feed = await service.next();
+  feed.connect().notify(1);
+  await tab.has("n1");
+  tab.fire("pagehide");
+  await feed.gone();
+  tab.fire("pageshow");
+  (await service.next()).connect("c-1").notify(2);
+  await tab.has("n2");
+  tab.client.close();
+  assert.deepEqual(tab.held, { timers: 0, listeners: 0, locks: 0, channels: 0 });
+});
+
 test("close leaves nothing, whoever leads", async (t) => {
   const { service, browser, tabs } = await stage(t, 2);
   const [leader, other] = tabs as [Tab, Tab];

@@ -23,7 +23,7 @@ export function client(env: Env, options: Options): Client {
   const { realm, tenant, user, device = "", share = true } = options;
   const asked = service(env, options, tokens(env, options.token));
   const name = "peal:" + JSON.stringify([asked.base, realm, tenant, user, device]);
-  const shared = share && !!env.locks && !!env.channel;
+  const shared = share && !!env.locks;
   const at = place(env, name, shared);
   const known = seen();
   const handlers = new Set<{ type: string; handler: (e: never) => void }>();

@@ -16,7 +16,8 @@ export interface Env {
   report(error: unknown): void;
   /** Undefined where the browser has none, or only for pages by HTTPS. */
   locks: LockManager | undefined;
-  channel: ((name: string) => BroadcastChannel) | undefined;
+  /** Throws where the browser has none; and Firefox where the user does not let pages store. */
+  channel(name: string): BroadcastChannel;
   /** Throws where the user does not let pages store. */
   storage(shared: boolean): Storage;
 }
@@ -36,6 +37,6 @@ export const browser = (): Env => ({
   listen: (name, f, signal) => addEventListener(name, f, { signal, capture: true }), // visibilitychange is the document's, and passes by
   report: (error) => reportError(error),
   locks: navigator.locks,
-  channel: globalThis.BroadcastChannel && ((name) => new BroadcastChannel(name)),
+  channel: (name) => new BroadcastChannel(name),
   storage: (shared) => (shared ? localStorage : sessionStorage),
 });

@@ -117,11 +117,13 @@ export function tabs<M>(env: Env, name: string, alone: boolean, member: Member<M
   return {
     join() {
       if (claim) return;
-      if (alone) {
+      try {
+        if (!alone) channel = env.channel(name);
+      } catch {} // whoever may not be remembered gets none
+      if (!channel) {
         claim = new AbortController();
         return lead();
       }
-      channel = (env.channel as (name: string) => BroadcastChannel)(name);
       channel.onmessage = heard;
       queue(false);
       hello();
