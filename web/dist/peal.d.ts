@@ -303,7 +303,7 @@ export type PealEvent = Exclude<ServerEvent, {
     type: "unread";
     unread: number;
 }
-/** What is on the screen may be out of date: fetch the list again. */
+/** What is on the screen may be out of date: fetch the list again. Comes also once when the feed has begun. */
  | {
     type: "refetch";
 };

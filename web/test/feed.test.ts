@@ -11,7 +11,7 @@ async function alone(t: TestContext, prepare: (tab: Tab) => void = () => {}): Pr
   return { tab, service };
 }
 
-const place = (service: Service) => `peal:${JSON.stringify([service.url + "/api/v2/ticketing/", "acme", tenant, "jane", ""])}`;
+const placeOf = (service: Service) => `peal:${JSON.stringify([service.url + "/api/v2/ticketing/", "acme", tenant, "jane", ""])}`;
 
 test("a request says who is calling by headers, and nothing in its URL", async (t) => {
   const { tab, service } = await alone(t);
@@ -36,7 +36,7 @@ test("events come in order, with what the client knows of them", async (t) => {
   await tab.beats(1);
   assert.deepEqual(
     tab.events.map((e) => (e.type === "unread" ? e.unread : e.type)),
-    ["status", "connected", 4, "notification", 5, "notification", "state", 3, "heartbeat"],
+    ["status", "connected", 4, "refetch", "notification", 5, "notification", "state", 3, "heartbeat"],
   );
   assert.equal(tab.client.unread, 3);
   const [first] = tab.of("notification");
@@ -71,11 +71,11 @@ test("a reload goes on where the page was, and a cursor counts only when its eve
   const { tab, service } = await alone(t);
   const asked = await service.next();
   const seen: (string | undefined)[] = [];
-  tab.client.on("notification", () => seen.push(tab.session.items.get(place(service))));
+  tab.client.on("notification", () => seen.push(tab.session.items.get(placeOf(service))));
   asked.connect("c-0").notify(1).notify(2).event("heartbeat", beat);
   await tab.beats(1);
   assert.deepEqual(seen, ["c-0", "c-1"]);
-  assert.deepEqual([...tab.session.items], [[place(service), "c-2"]]);
+  assert.deepEqual([...tab.session.items], [[placeOf(service), "c-2"]]);
 
   tab.client.close();
   tab.start(t, { share: false });
@@ -84,10 +84,10 @@ test("a reload goes on where the page was, and a cursor counts only when its eve
 
 test("what is stored and no cursor is not sent", async (t) => {
   for (const stored of ["", "c 1", "c-1\n", "ü", "c".repeat(65)]) {
-    const { service } = await alone(t, (tab) => tab.session.items.set(place(tab.service), stored));
+    const { service } = await alone(t, (tab) => tab.session.items.set(placeOf(tab.service), stored));
     assert.equal((await service.next()).header("last-event-id"), undefined, JSON.stringify(stored));
   }
-  const { tab, service } = await alone(t, (tab) => tab.session.items.set(place(tab.service), "c".repeat(64)));
+  const { tab, service } = await alone(t, (tab) => tab.session.items.set(placeOf(tab.service), "c".repeat(64)));
   const asked = await service.next();
   assert.equal(asked.header("last-event-id"), "c".repeat(64));
   asked.connect("c ü").event("heartbeat", beat);
@@ -106,14 +106,14 @@ test("a storage that throws costs the resume after a reload, and nothing else", 
 });
 
 test("another user's notifications are not shown, nor is the place lost", async (t) => {
-  const { tab, service } = await alone(t, (tab) => tab.session.items.set(place(tab.service), "c-7"));
+  const { tab, service } = await alone(t, (tab) => tab.session.items.set(placeOf(tab.service), "c-7"));
   const asked = await service.next();
   asked.connect("c-9", { userId: "mallory", unread: 5 }).notify(10);
   await asked.gone();
   await tab.status("refused");
   assert.deepEqual(tab.events, [{ type: "status", status: { name: "refused", reason: "the token is another user's" } }]);
   assert.equal(tab.client.unread, -1);
-  assert.deepEqual([...tab.session.items], [[place(service), "c-7"]]);
+  assert.deepEqual([...tab.session.items], [[placeOf(service), "c-7"]]);
   tab.fire("online");
   tab.fire("pageshow");
   assert.equal(tab.clock.size, 0, "it waits for nothing");
@@ -144,7 +144,7 @@ test("what is malformed is passed over", async (t) => {
   asked.event("state", { unread: "many", readState: "s" }).event("ticketUpdate", { action: "created" }, "c-other").event("future", {});
   asked.send("garbage\n\n: comment\n\ndata: {}\n\n").notify(1).event("heartbeat", beat);
   await tab.beats(1);
-  assert.deepEqual(tab.events.map((e) => e.type), ["status", "connected", "unread", "notification", "unread", "heartbeat"]);
+  assert.deepEqual(tab.events.map((e) => e.type), ["status", "connected", "unread", "refetch", "notification", "unread", "heartbeat"]);
   assert.deepEqual([...tab.session.items.values()], ["c-1"]);
   assert.equal(service.asked.length, 1);
 });
@@ -209,7 +209,7 @@ test("a handler that is given twice is called twice, and each is taken back by i
 });
 
 test("what has just been made is fresh, and what is repeated is not", async (t) => {
-  const { tab, service } = await alone(t, (tab) => tab.session.items.set(place(tab.service), "c-0"));
+  const { tab, service } = await alone(t, (tab) => tab.session.items.set(placeOf(tab.service), "c-0"));
   const asked = await service.next();
   asked.connect("c-0", { recovered: true }).notify(1, { createdAt: at(-60_000) }).notify(2, { createdAt: at(5) }).notify(3, { createdAt: at(5), read: true });
   await tab.has("n3");
@@ -240,27 +240,52 @@ test("the list is to be fetched again when history or the read state is another"
   const { tab, service } = await alone(t);
   const refetches = () => tab.of("refetch").length;
   let asked = await service.next();
-  asked.connect("", { readState: "s-1" }).event("gap", { code: "UNKNOWN_CURSOR", message: "" }, "c-3").event("heartbeat", beat);
+  asked.connect("c-0", { readState: "s-1" }).event("heartbeat", beat);
   await tab.beats(1);
-  assert.equal(refetches(), 1, "after a gap");
-  asked.event("state", { unread: 1, readState: "s-2", changed: [] }).event("heartbeat", beat);
+  assert.equal(refetches(), 1, "the first connection");
+  asked.event("gap", { code: "UNKNOWN_CURSOR", message: "" }, "c-3").event("heartbeat", beat);
   await tab.beats(2);
-  assert.equal(refetches(), 1, "a state that says what has changed");
-  asked.event("state", { unread: 1, readState: "s-3", refetch: true }).event("heartbeat", beat);
+  assert.equal(refetches(), 2, "after a gap");
+  asked.event("state", { unread: 1, readState: "s-2", changed: [] }).event("heartbeat", beat);
   await tab.beats(3);
-  assert.equal(refetches(), 2, "a state that does not");
+  assert.equal(refetches(), 2, "a state that says what has changed");
+  asked.event("state", { unread: 1, readState: "s-3", refetch: true }).event("heartbeat", beat);
+  await tab.beats(4);
+  assert.equal(refetches(), 3, "a state that does not");
   asked.abort();
   await tab.retry();
   asked = await service.next();
   assert.equal(asked.header("last-event-id"), "c-3");
-  asked.connect("c-3", { readState: "s-3" }).event("heartbeat", beat);
-  await tab.beats(4);
-  assert.equal(refetches(), 2, "the read state that was known");
+  asked.connect("c-3", { readState: "s-3", recovered: true }).event("heartbeat", beat);
+  await tab.beats(5);
+  assert.equal(refetches(), 3, "the read state that was known, and nothing is missing");
   asked.abort();
   await tab.retry();
-  (await service.next()).connect("c-3", { readState: "s-4" }).event("heartbeat", beat);
-  await tab.beats(5);
-  assert.equal(refetches(), 3, "another read state");
+  asked = await service.next();
+  asked.connect("c-3", { readState: "s-4", recovered: true }).event("heartbeat", beat);
+  await tab.beats(6);
+  assert.equal(refetches(), 4, "another read state");
+  asked.abort();
+  await tab.retry();
+  (await service.next()).connect("c-4", { readState: "s-4" }).event("heartbeat", beat);
+  await tab.beats(7);
+  assert.equal(refetches(), 5, "a feed that does not go on where the last ended");
+});
+
+// A page fetches its list while the client connects. What is stored after the list
+// is answered, and before the feed begins, is in neither.
+test("a list that was fetched before the feed began is fetched again", async (t) => {
+  for (const [place, recovered] of [["", false], ["c-0", true]] as const) {
+    const { tab, service } = await alone(t, (tab) => tab.session.items.set(placeOf(tab.service), place));
+    const feed = await service.next();
+    const list = tab.client.list();
+    (await service.next()).json({ notifications: [], next: null, cursor: "c-0", readState: "s-0" });
+    assert.deepEqual((await list).notifications, []);
+    // Without a place n1 is missing; with one, that it was read is.
+    feed.connect("c-1", { unread: 1, recovered });
+    await tab.until(() => tab.of("refetch").length > 0);
+    assert.deepEqual(tab.events.map((e) => e.type), ["status", "connected", "unread", "refetch"]);
+  }
 });
 
 test("close leaves nothing", async (t) => {

@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { beat, Browser, Service, Tab, tenant } from "./stage.ts";
 
-/** stage starts so many tabs of one browser; the first leads, and is connected. */
+/**
+ * stage starts so many tabs of one browser; the first leads, and is connected.
+ * Each has been told once to fetch its list again.
+ */
 async function stage(t: TestContext, n: number) {
   const service = await Service.start(t);
   const browser = new Browser();
@@ -28,7 +31,7 @@ test("one connection serves all tabs, and each gets everything", async (t) => {
     await tab.beats(1);
     assert.deepEqual(tab.ids, ["n1", "n2"]);
     assert.equal(tab.client.unread, 2);
-    assert.deepEqual([tab.of("state").length, tab.of("gap").length, tab.of("refetch").length], [1, 1, 1]);
+    assert.deepEqual([tab.of("state").length, tab.of("gap").length, tab.of("refetch").length], [1, 1, 2]);
     assert.equal(tab.of("notification")[1]?.cursor, "c-2");
   }
   assert.equal(service.asked.length, 1);
@@ -43,11 +46,34 @@ test("a tab that comes later knows at once what the others know", async (t) => {
   await tab.status("live");
   assert.equal(tab.client.unread, 3);
   assert.deepEqual(tab.ids, []);
-  assert.deepEqual(tab.of("refetch"), []);
   // Its read state too: one that is known is no news.
   feed.event("state", { unread: 0, readState: "s-9", changed: [] });
   await tab.until(() => tab.client.unread === 0);
-  assert.deepEqual(tabs.map((tab) => tab.of("refetch").length), [0, 0, 0]);
+  assert.deepEqual(tabs.map((tab) => tab.of("refetch").length), [1, 1, 1]);
+});
+
+// Its list may have been answered while the leader was busy, and the snapshot is
+// made after what has come since.
+test("a tab that comes later fetches its list again once it is told where the others are", async (t) => {
+  const { service, tabs, feed, add } = await stage(t, 1);
+  const [leader] = tabs as [Tab];
+  leader.freeze();
+  const tab = await add();
+  const list = tab.client.list();
+  (await service.next()).json({ notifications: [], next: null, cursor: "c-0", readState: "s-1" });
+  assert.deepEqual((await list).notifications, []);
+  feed.notify(1);
+  await leader.has("n1");
+  leader.thaw();
+  await tab.status("live");
+  assert.equal(tab.client.unread, 3);
+  assert.deepEqual(tab.ids, []);
+  assert.equal(tab.of("refetch").length, 1);
+  // What others ask for is an answer to all, and no news to those who know it.
+  await (await add()).status("live");
+  feed.notify(2);
+  await tab.has("n2");
+  assert.equal(tab.of("refetch").length, 1);
 });
 
 test("all know how the connection stands", async (t) => {
@@ -121,22 +147,30 @@ test("a page that comes back from the browser's cache joins again, and fetches w
   first.fire("pagehide");
   assert.deepEqual([first.held.timers, browser.channels], [0, 1]);
   const next = await service.next();
-  next.connect("c-1", { unread: 3 }).notify(2);
+  next.connect("c-1", { unread: 3, recovered: true }).notify(2);
   await second.has("n2");
   first.fire("pageshow");
   await first.until(() => first.client.unread === 4);
-  assert.equal(first.of("refetch").length, 1);
+  assert.equal(first.of("refetch").length, 2);
   next.notify(3);
   await first.has("n3");
   assert.deepEqual(first.ids, ["n1", "n3"]);
   assert.equal(service.asked.length, 2);
   // It was away once more, and nothing has happened.
   second.fire("pagehide");
-  (await service.next()).connect("c-3", { unread: 5 });
+  const last = await service.next();
+  last.connect("c-3", { unread: 5, recovered: true });
   await first.until(() => first.client.unread === 5);
   second.fire("pageshow");
   await second.until(() => second.client.unread === 5);
-  assert.equal(second.of("refetch").length, 0);
+  assert.equal(second.of("refetch").length, 1);
+  // And once more, while something was read: no cursor tells of that.
+  second.fire("pagehide");
+  last.event("state", { unread: 4, readState: "s-2", changed: [{ id: "n1", read: true }] });
+  await first.until(() => first.client.unread === 4);
+  second.fire("pageshow");
+  await second.until(() => second.client.unread === 4);
+  assert.equal(second.of("refetch").length, 2);
 });
 
 // In Chromium a frozen tab hears its channel and answers, though it takes nothing

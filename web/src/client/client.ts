@@ -61,13 +61,12 @@ export function client(env: Env, options: Options): Client {
   // begun before it.
   function take(e: FeedEvent, cursor: string): void {
     let count = unread;
-    let stale = false;
+    let stale = e.type === "gap";
     if (e.type === "connected" || e.type === "state") {
       count = e.data.unread;
-      stale = e.type === "state" ? !!e.data.refetch : !!readState && readState !== e.data.readState;
+      // A list that was fetched before the feed began may lack what came in between.
+      stale = e.type === "state" ? !!e.data.refetch : !e.data.recovered || readState !== e.data.readState;
       readState = e.data.readState;
-    } else if (e.type === "gap") {
-      stale = true;
     } else if (e.type === "notification" && !e.data.read) {
       count++;
     }
@@ -97,7 +96,7 @@ export function client(env: Env, options: Options): Client {
       become(news.status);
       if (news.event) take(news.event, news.cursor);
       if (!news.readState) return;
-      const stale = (at.cursor && at.cursor !== news.cursor) || (readState && readState !== news.readState);
+      const stale = at.cursor !== news.cursor || readState !== news.readState;
       at.cursor = news.cursor;
       readState = news.readState;
       counted(news.unread as number);

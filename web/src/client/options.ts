@@ -39,7 +39,7 @@ export type PealEvent =
   | { type: "status"; status: Status }
   /** The client's unread has changed. */
   | { type: "unread"; unread: number }
-  /** What is on the screen may be out of date: fetch the list again. */
+  /** What is on the screen may be out of date: fetch the list again. Comes also once when the feed has begun. */
   | { type: "refetch" };
 
 export interface ListQuery {
