@@ -143,6 +143,39 @@ test("a call without an answer ends after 30 s, or with the client", async (t) =
   assert.equal(service.pending, 0);
 });
 
+// A click on a notification marks it, and a router then takes away the bell, which
+// closes its client: not one mark got to the service.
+test("what was begun to write is written, though the client is closed", async (t) => {
+  const { tab, service } = await live(t);
+  const writes = [tab.client.read({ all: true }), tab.client.setPreferences({ minPriority: "low" }), tab.client.count().catch((e: Error) => e.name)];
+  tab.client.close();
+  const asked = [await service.next(), await service.next()];
+  assert.deepEqual(asked.map((a) => a.request.method), ["PUT", "PUT"]);
+  for (const a of asked) a.json({}, { ETag: '"1"' });
+  assert.deepEqual(await Promise.all(writes), [{}, { value: {}, etag: '"1"' }, "AbortError"]);
+  await assert.rejects(tab.client.read({ all: true }), { name: "AbortError" }, "what is begun later");
+  assert.equal(service.pending, 0);
+  assert.deepEqual(tab.held, { timers: 0, listeners: 0, locks: 0, channels: 0 });
+});
+
+test("what is being written is given a token though the client is closed, and 30 s", async (t) => {
+  const service = await Service.start(t);
+  const tab = new Tab(service);
+  let give!: (token: string) => void;
+  tab.token = () => new Promise((resolve) => (give = resolve));
+  tab.start(t);
+  const late = assert.rejects(tab.client.read({ all: true }), { name: "AbortError" });
+  await tab.until(() => tab.whys.length > 0);
+  tab.client.close();
+  give("late");
+  const asked = await service.next();
+  assert.deepEqual([asked.request.method, asked.token], ["PUT", "late"]);
+  tab.clock.advance(30_000);
+  await late;
+  await asked.gone();
+  assert.deepEqual(tab.held, { timers: 0, listeners: 0, locks: 0, channels: 0 });
+});
+
 test("a call that reaches nobody rejects with what fetch throws", async (t) => {
   const { tab, service } = await live(t);
   const call = assert.rejects(tab.client.count(), TypeError);

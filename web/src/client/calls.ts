@@ -35,7 +35,11 @@ export async function refusal(answer: Response): Promise<PealError> {
 
 const timeout = 30_000; // ms
 
-/** calls are those of the inbox. They end when signal does. */
+/**
+ * calls are those of the inbox. None begins after signal, which also ends those
+ * that read. A write goes on: what a click has marked is marked, though a router
+ * then takes away the bell, and its client with it.
+ */
 export function calls(s: Service, signal: AbortSignal): Pick<Client, "list" | "count" | "read" | "preferences" | "setPreferences"> {
   async function call(path: string, body?: unknown, etag?: string) {
     const end = new AbortController();
@@ -43,7 +47,7 @@ export function calls(s: Service, signal: AbortSignal): Pick<Client, "list" | "c
     const cancel = s.env.after(timeout, abort);
     try {
       signal.throwIfAborted();
-      signal.addEventListener("abort", abort, end); // until then
+      if (!body) signal.addEventListener("abort", abort, end); // until then
       const headers: Record<string, string> = {};
       if (etag) headers["If-Match"] = etag;
       const init: RequestInit = { signal: end.signal };

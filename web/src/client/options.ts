@@ -77,5 +77,9 @@ export interface Client {
   preferences(): Promise<Stored>;
   /** With the etag of what was read, it is refused with 412 if that has changed since. */
   setPreferences(value: Preferences, etag?: string): Promise<Stored>;
+  /**
+   * Ends the feed, and the calls that read; no handler is called any more. What
+   * read and setPreferences have begun to write still goes to the service.
+   */
   close(): void;
 }
