@@ -128,6 +128,9 @@ test("a callback that fails, or gives no token, is asked again later", async (t)
   await tab.retry();
   assert.equal((await service.next()).token, "good");
   assert.deepEqual(new Set(tab.whys), new Set(["start"]));
+  // Whoever writes the page finds each in the console, and no token there.
+  assert.deepEqual([...new Set(tab.reported.map(String))], ["Error: x", "Error: peal: the callback gave no token", "Error: at once"]);
+  assert.equal(tab.reported.length, tab.whys.length - 1, "each once");
 });
 
 test("a callback that never answers is asked again too", async (t) => {
@@ -137,6 +140,7 @@ test("a callback that never answers is asked again too", async (t) => {
   tab.token = () => "good";
   await tab.retry();
   assert.equal((await service.next()).token, "good");
+  assert.deepEqual(tab.reported.map(String), ["Error: peal: no token in 30 s"]);
 });
 
 test("a token is renewed before it expires, and the feed goes on where it was", async (t) => {

@@ -12,7 +12,7 @@ export interface Env {
   visible(): boolean;
   /** listen calls f on an event of the window or the document, until signal is aborted. */
   listen(name: "online" | "pagehide" | "pageshow" | "visibilitychange", f: (e: Event) => void, signal: AbortSignal): void;
-  /** report shows the page's authors what their handler has thrown. */
+  /** report shows the page's authors what their handler has thrown, or their token callback. */
   report(error: unknown): void;
   /** Undefined where the browser has none, or only for pages by HTTPS. */
   locks: LockManager | undefined;

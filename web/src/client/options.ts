@@ -13,7 +13,8 @@ export interface Options {
   user: string;
   /**
    * Gives a token: the first, a new one before the last expires, or another one
-   * because the service has refused the last. May throw: it is asked again later.
+   * because the service has refused the last. May throw: that is reported as an
+   * error of the page, and it is asked again later.
    */
   token: (why: "start" | "expiring" | "refused") => string | Promise<string>;
   /** One connection for all tabs of this browser, where it can do that. Default true. */

@@ -19,13 +19,16 @@ export function tokens(env: Env, callback: Options["token"]): Tokens {
   async function ask(why: Why): Promise<string> {
     let cancel!: () => void;
     // A callback that never answers must not be the end of everything.
-    const late = new Promise<never>((_, reject) => (cancel = env.after(30_000, () => reject(new Error("no token in 30 s")))));
+    const late = new Promise<never>((_, reject) => (cancel = env.after(30_000, () => reject(new Error("peal: no token in 30 s")))));
     try {
       // Not before whoever has made the client has it.
       const token = await Promise.race([Promise.resolve(why).then(callback), late]);
       // Also what can't be a header: fetch would quote it in its error.
-      if (typeof token !== "string" || !/^[!-~]+$/.test(token)) throw new Error("the callback gave no token");
+      if (typeof token !== "string" || !/^[!-~]+$/.test(token)) throw new Error("peal: the callback gave no token");
       return (current = token);
+    } catch (error) {
+      env.report(error); // all that the feed can say of it is "no token"
+      throw error;
     } finally {
       cancel();
       asking = undefined;
