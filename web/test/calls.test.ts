@@ -16,6 +16,7 @@ const path = (s: string) => "/api/v2/ticketing/" + s;
 
 test("each call is as the API has it", async (t) => {
   const { tab, service } = await live(t);
+  const fetched = t.mock.method(globalThis, "fetch");
   const list = { notifications: [], next: null, cursor: "c-1", readState: "s" };
   for (const [call, method, url, body, answer] of [
     [() => tab.client.list(), "GET", "ticket/notification/list", "", list],
@@ -33,6 +34,7 @@ test("each call is as the API has it", async (t) => {
     assert.equal(asked.token, service.asked[0]?.token, "the token there is");
     assert.equal(asked.header("content-type"), body ? "application/json" : undefined);
     assert.equal(asked.header("if-match"), undefined);
+    assert.equal(fetched.mock.calls.at(-1)?.arguments[1]?.cache, "no-store");
     asked.json(answer);
     assert.deepEqual(await got, answer);
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { at, beat, frame, Service, Tab, tenant } from "./stage.ts";
+import { at, beat, connected, frame, notification, Service, Tab, tenant } from "./stage.ts";
 
 /** alone starts a tab that shares with nobody. */
 async function alone(t: TestContext, prepare: (tab: Tab) => void = () => {}): Promise<{ tab: Tab; service: Service }> {
@@ -14,6 +14,7 @@ async function alone(t: TestContext, prepare: (tab: Tab) => void = () => {}): Pr
 const placeOf = (service: Service) => `peal:${JSON.stringify([service.url + "/api/v2/ticketing/", "acme", tenant, "jane", ""])}`;
 
 test("a request says who is calling by headers, and nothing in its URL", async (t) => {
+  const fetched = t.mock.method(globalThis, "fetch");
   const { tab, service } = await alone(t);
   const asked = await service.next();
   assert.equal(asked.request.url, "/api/v2/ticketing/ticket/sse/notifications");
@@ -22,6 +23,7 @@ test("a request says who is calling by headers, and nothing in its URL", async (
   assert.equal(asked.header("x-tenantid"), tenant);
   assert.equal(asked.header("accept"), "text/event-stream");
   assert.equal(asked.header("last-event-id"), undefined);
+  assert.equal(fetched.mock.calls[0]?.arguments[1]?.cache, "no-store");
   assert.equal(tab.client.status.name, "connecting");
   asked.connect();
   await tab.status("live");
@@ -147,6 +149,22 @@ test("what is malformed is passed over", async (t) => {
   assert.deepEqual(tab.events.map((e) => e.type), ["status", "connected", "unread", "refetch", "notification", "unread", "heartbeat"]);
   assert.deepEqual([...tab.session.items.values()], ["c-1"]);
   assert.equal(service.asked.length, 1);
+});
+
+test("text is whole however its bytes come, and a BOM before it is none of it", async (t) => {
+  const title = "日本🎉";
+  const bytes = new TextEncoder().encode("\uFEFF" + frame("connected", connected(), "c-0") + frame("notification", notification("n1", { title }), "c-1"));
+  t.mock.method(globalThis, "fetch", async () => {
+    const body = new ReadableStream({
+      start(stream) {
+        for (const byte of bytes) stream.enqueue(Uint8Array.of(byte));
+      },
+    });
+    return new Response(body, { headers: { "Content-Type": "text/event-stream" } });
+  });
+  const { tab } = await alone(t);
+  await tab.has("n1");
+  assert.equal(tab.of("notification")[0]?.data.title, title);
 });
 
 test("a block without an end ends the connection, not the memory", async (t) => {

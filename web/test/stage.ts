@@ -291,6 +291,8 @@ export class Tab extends Changing {
   dead = false;
   private frozen: (() => void)[] | undefined;
   stopped = false; // it has no timers, but answers
+  said = 0; // messages over the channel
+  heard = 0; // and from it
   token: Options["token"] = (why) => `token-${this.whys.length}-${why}-${"x".repeat(20)}`;
   client!: Client;
 
@@ -335,11 +337,16 @@ export class Tab extends Changing {
     const [post, close] = [channel.postMessage.bind(channel), channel.close.bind(channel)];
     channel.postMessage = (message) => {
       if (this.dead) return;
+      this.said++;
       this.browser.said.push(JSON.stringify(message));
       post(message);
     };
     Object.defineProperty(channel, "onmessage", {
-      set: (f: (e: MessageEvent) => void) => channel.addEventListener("message", (e) => this.run(() => f(e as MessageEvent))),
+      set: (f: (e: MessageEvent) => void) => channel.addEventListener("message", (e) => this.run(() => {
+        f(e as MessageEvent);
+        this.heard++;
+        this.changed();
+      })),
     });
     channel.close = () => {
       this.browser.channels--;

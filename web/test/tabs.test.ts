@@ -186,7 +186,10 @@ for (const how of ["dead", "stopped"] as const) test(`a leader that is frozen, a
   awake.clock.advance(75_000 + 5_100 + 10_000 + 5_100 + 1);
   assert.equal(awake.whys.length, 0, "not while nobody looks");
   awake.visible = true;
+  const [said, heard] = [frozen.said, awake.heard];
   awake.fire("visibilitychange");
+  // One that is stopped does answer, and all that it says is heard.
+  if (how === "stopped") await awake.until(() => frozen.said > said && awake.heard - heard >= frozen.said - said);
   awake.clock.advance(10_000 + 5_100 + 1);
   const next = await service.next();
   assert.equal(next.header("last-event-id"), "c-1");
@@ -202,6 +205,35 @@ for (const how of ["dead", "stopped"] as const) test(`a leader that is frozen, a
   assert.equal(frozen.client.unread, 5);
   assert.equal(browser.locks.size, 2);
   assert.equal(service.asked.length, 2);
+});
+
+// It knows of no leader then, and nothing but its clock tells that it leads later.
+test("a tab that takes the lead away before it has heard of a leader is followed by all", async (t) => {
+  const { service, browser, tabs, feed } = await stage(t, 3);
+  const [first, frozen, third] = tabs as [Tab, Tab, Tab];
+  feed.notify(1);
+  for (const tab of tabs) await tab.has("n1");
+  first.client.close();
+  (await service.next()).connect("c-1", { unread: 3, recovered: true }).notify(2);
+  await third.has("n2");
+  frozen.dead = true; // and keeps its lock
+  const last = new Tab(service, browser).start(t);
+  last.clock.advance(10_000 + 5_300 + 1);
+  const next = await service.next();
+  next.connect("c-2", { unread: 4, recovered: true }).notify(3);
+  for (const tab of [last, third]) await tab.has("n3");
+  assert.deepEqual(third.ids, ["n1", "n2", "n3"]);
+  assert.deepEqual([third.whys.length, last.whys.length], [0, 1]);
+});
+
+test("a leader that is asked and has nothing to say keeps the lead", async (t) => {
+  const { tabs } = await stage(t, 2);
+  const [, other] = tabs as [Tab, Tab];
+  await other.clock.set(75_000 + 5_100);
+  other.clock.advance(20_000);
+  other.fire("visibilitychange");
+  await other.clock.set(10_000 + 5_100); // asks
+  await other.clock.set(75_000 + 5_100); // has heard
 });
 
 test("who does not lead any more is not heard", async (t) => {
