@@ -61,21 +61,38 @@ async function script({ name, entry, most }) {
   put(`dist/${name}.js`, text);
 }
 
+const from = (file, path) => join(dirname(file), path.replace(/\.ts$/, ".d.ts"));
+
+/** exported are the names that a declaration file exports, its own and those of others. */
+function exported(file) {
+  const names = new Set();
+  for (const [, list, path, own] of readFileSync(file, "utf8").matchAll(/^export (?:(?:type )?(\*|\{[^}]*\}) from "(\.[^"]+)"|(?:declare )?(?:abstract )?(?:class|const|function|interface|type) (\w+))/gm)) {
+    const more = own ? [own] : list === "*" ? exported(from(file, path)) : list.match(/\w+(?=\s*[,}])/g);
+    for (const name of more) names.add(name);
+  }
+  return names;
+}
+
 /** declarations are the types of a module in one file: those of its entry and of all that these name. */
 function declarations({ name, entry }, types) {
+  const names = exported(join(types, entry + ".d.ts"));
   const parts = new Map(); // file → text, what is named before what names it
   const take = (file) => {
     if (parts.has(file)) return;
     parts.set(file, "");
-    const text = readFileSync(file, "utf8").replace(/^(?:import|export) (?:[^;]*? from )?"(\.[^"]+)";\n/gm, (_, from) => {
-      take(join(dirname(file), from.replace(/\.ts$/, ".d.ts")));
+    const text = readFileSync(file, "utf8").replace(/^(?:import|export) (?:[^;]*? from )?"(\.[^"]+)";\n/gm, (_, path) => {
+      take(from(file, path));
       return "";
     });
     parts.delete(file);
     parts.set(file, text.replace(/^export \{\};\n/m, "").trim());
   };
   take(join(types, entry + ".d.ts"));
-  put(`dist/${name}.d.ts`, [...parts.values()].filter(Boolean).join("\n\n") + "\n");
+  const text = [...parts.values()].filter(Boolean).join("\n\n");
+  // What the entry does not export is there for the others only. The last line
+  // keeps TypeScript from exporting all that is declared.
+  const own = text.replace(/^export (?=(?:declare )?(?:abstract )?(?:class|const|function|interface|type) (\w+))/gm, (keyword, name) => (names.has(name) ? keyword : ""));
+  put(`dist/${name}.d.ts`, own + "\n\nexport {};\n");
 }
 
 put("src/api.ts", generate());

@@ -419,7 +419,7 @@ export type SomeMessages = Partial<Messages>;
 /** Words says messages in a language: dates, numbers and plurals are by its
  * rules. What the messages leave out is English; a language tag that is none is
  * the browser's own. */
-export declare class Words {
+declare class Words {
     readonly messages: Messages;
     readonly locale: string | undefined;
     constructor(some: SomeMessages, locale: string);
@@ -477,3 +477,5 @@ declare global {
         "peal-open": CustomEvent<PealOpen>;
     }
 }
+
+export {};

@@ -367,3 +367,5 @@ export declare class PealError extends Error {
  * later is said by events.
  */
 export declare const connect: (options: Options) => Client;
+
+export {};
