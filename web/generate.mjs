@@ -75,14 +75,14 @@ function type_(schema, indent, visit) {
   throw new Error(`a schema that is not understood: ${JSON.stringify(schema)}`);
 }
 
-/** choices makes one object of each way to have the properties of which exactly one is required. */
+/** choices makes one object of each way to have the properties of which exactly one is required. A way may narrow others. */
 function choices({ oneOf, required = [], properties }) {
-  for (const s of oneOf) if (Object.keys(s).join() !== "required") throw new Error(`a choice that is not understood: ${JSON.stringify(s)}`);
+  for (const s of oneOf) if (!/^required(,properties)?$/.test(Object.keys(s).join())) throw new Error(`a choice that is not understood: ${JSON.stringify(s)}`);
   const chosen = new Set(oneOf.flatMap((s) => s.required));
   return oneOf.map((s) => ({
     required: [...required, ...s.required],
     properties: Object.fromEntries(
-      Object.entries(properties).map(([name, p]) => [name, chosen.has(name) && !s.required.includes(name) ? { never: true } : p]),
+      Object.entries(properties).map(([name, p]) => [name, chosen.has(name) && !s.required.includes(name) ? { never: true } : { ...p, ...s.properties?.[name] }]),
     ),
   }));
 }

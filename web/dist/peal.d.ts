@@ -211,7 +211,7 @@ export type Read = {
     /** Up to the newest at that moment */
     all: true;
     /** False: unread again. Not with all */
-    read?: boolean;
+    read?: true;
 };
 export interface ReadAnswer {
     /** So many were not so before */

@@ -215,7 +215,7 @@ export type Read = {
   /** Up to the newest at that moment */
   all: true;
   /** False: unread again. Not with all */
-  read?: boolean;
+  read?: true;
 };
 
 export interface ReadAnswer {

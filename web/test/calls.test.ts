@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
+import type { Read } from "../src/api.ts";
 import { PealError } from "../src/client/problem.ts";
 import { Browser, Service, Tab, tenant } from "./stage.ts";
+
+// Neither does the service take it, nor do the types.
+// @ts-expect-error
+({ all: true, read: false }) satisfies Read;
 
 /** live starts a tab that is connected. */
 async function live(t: TestContext): Promise<{ tab: Tab; service: Service }> {
