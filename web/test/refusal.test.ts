@@ -168,9 +168,13 @@ test("a token is renewed before it expires, and the feed goes on where it was", 
   assert.match(second.token ?? "", /^token-2-expiring/);
   assert.equal(second.header("last-event-id"), "c-2");
   await first.gone();
-  second.connect("c-2", { recovered: true }).notify(3);
+  second.connect("c-2", { recovered: true, expiresAt: at(20_000) }).notify(3);
   await tab.has("n3");
-  assert.deepEqual(tab.ids, ["n1", "n2", "n3"]);
+  tab.clock.advance(14_000); // 20 s - 20 s / 5 * 1.5
+  (await service.next()).connect("c-3", { recovered: true }).notify(4);
+  await tab.has("n4");
+  assert.deepEqual(tab.whys, ["start", "expiring", "expiring"]);
+  assert.deepEqual(tab.ids, ["n1", "n2", "n3", "n4"]);
   assert.deepEqual(tab.of("status").map((e) => e.status.name), ["live"], "nobody need know");
 });
 
