@@ -79,7 +79,7 @@ export function calls(s: Service, signal: AbortSignal): Pick<Client, "list" | "c
   return {
     async list(query = {}) {
       const q = new URLSearchParams();
-      for (const [name, value] of Object.entries(query)) for (const v of [value].flat()) if (v !== undefined) q.append(name, String(v));
+      for (const [name, value] of Object.entries(query)) for (const v of [value ?? []].flat()) q.append(name, `${v}`);
       return inbox("list?" + q);
     },
     count: () => inbox("count"),
