@@ -127,6 +127,7 @@ type Bus struct {
 	recents    *recents      // of inboxes
 	inboxReads chan struct{} // a token for each inbox that is being read
 	wishes     *wishes       // of recipients
+	hung       hung          // replicas
 
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
@@ -142,6 +143,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		closed:     make(chan struct{}),
 		recents:    newRecents(maxRecents),
 		inboxReads: make(chan struct{}, maxReads),
+		hung:       hung{since: time.Now()},
 	}
 	b.life, b.end = context.WithCancel(context.Background())
 	b.closing = b.life.Done()

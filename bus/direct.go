@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -50,73 +52,222 @@ func (p *partition) direct(ctx context.Context, req directGet) (answer, error) {
 // direct asks for stored messages of a stream, by the connection for what is
 // read.
 func (b *Bus) direct(ctx context.Context, stream string, req directGet) (answer, error) {
-	return directBy(ctx, b.read, stream, req)
+	return b.directBy(ctx, b.read, stream, req)
 }
 
-// directBy asks for stored messages of a stream. When the time is up it returns what has
-// come, if anything has.
+const (
+	// beginPatience is within how much time a replica has to begin its answer,
+	// before the same is asked again. It doubles with each time. The server gives
+	// each request to any replica, also to one that hangs, until its cluster gives
+	// that up after a minute or two.
+	beginPatience = 250 * time.Millisecond
+
+	// A replica that was silent, while another answered, counts as hung for
+	// hungFor. A third of all reads meet it, and an inbox takes nine to be followed:
+	// they wait for hungPatience only.
+	hungFor      = 10 * time.Second
+	hungPatience = 25 * time.Millisecond
+
+	// goOnPatience is for how long one may be silent in the middle of its answer.
+	goOnPatience = time.Second
+)
+
+// hung knows whether a replica hangs, of whichever stream: it is servers that do.
+type hung struct {
+	since time.Time    // of the count in until
+	until atomic.Int64 // in ns since then
+}
+
+// seen notes that one hangs.
+func (h *hung) seen() { h.until.Store(int64(time.Since(h.since) + hungFor)) }
+
+// lately reports whether one did of late.
+func (h *hung) lately() bool { return int64(time.Since(h.since)) < h.until.Load() }
+
+// patience is for how long to wait for the first that is asked.
+func (h *hung) patience() time.Duration {
+	if h.lately() {
+		return hungPatience
+	}
+	return beginPatience
+}
+
+// errReplicasSilent is beside the end of the time where no replica has answered.
+// It says nothing of the leader.
+var errReplicasSilent = errors.New("no replica has answered")
+
+// directBy asks for stored messages of a stream, again and again if nobody
+// answers. What is whole first is the answer, so one that is slow is no worse off
+// than if it were waited for. When the time is up, or a batch stops in its middle,
+// it returns what has come, if anything has.
 //
-// Each message of an answer names the one before it, which is checked: after a
-// reconnect in between, the rest of an answer can come without its middle.
 // The subscription is made here, not by jetstreamext, which leaves it behind
 // when there is no connection, and receives each answer twice beside a
 // connection's own replies.
-func directBy(ctx context.Context, nc *nats.Conn, stream string, req directGet) (a answer, err error) {
+func (b *Bus) directBy(ctx context.Context, nc *nats.Conn, stream string, req directGet) (answer, error) {
 	body, err := json.Marshal(req)
 	if err != nil {
 		return answer{}, err
 	}
-	sub, err := nc.SubscribeSync(nc.NewInbox())
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox + ".*")
 	if err != nil {
 		return answer{}, err
 	}
 	defer sub.Unsubscribe() // fails only without a connection, and then it is gone from this side
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, sub.Subject, body); err != nil {
+	q := question{sub: sub, answers: make(map[string]*answer)}
+	ask := func() error {
+		reply := inbox + "." + strconv.Itoa(len(q.answers))
+		q.answers[reply] = new(answer)
+		return nc.PublishRequest("$JS.API.DIRECT.GET."+stream, reply, body)
+	}
+	if err := ask(); err != nil {
 		return answer{}, err
 	}
-
-	var last uint64
-	for {
-		m, err := sub.NextMsgWithContext(ctx)
-		if errors.Is(err, context.DeadlineExceeded) && len(a.messages) > 0 {
-			return a, nil
-		}
-		if err != nil {
-			return answer{}, err
-		}
-		status := m.Header.Get("Status")
-		if status == statusNone && len(a.messages) == 0 {
-			return answer{}, nil
-		}
-		if status != "" && status != statusEnd {
-			return answer{}, fmt.Errorf("status %s %s", status, m.Header.Get("Description"))
-		}
-		before, err := sequence(m, headerPrevious)
-		if err != nil {
-			return answer{}, err
-		}
-		if before != last {
-			return answer{}, fmt.Errorf("part of the answer is missing after sequence %d", last)
-		}
-		if a.pending, err = sequence(m, headerPending); err != nil {
-			return answer{}, err
-		}
-		if status == statusEnd {
-			if m.Header.Get(headerUpTo) != "" {
-				a.upTo, err = sequence(m, headerUpTo)
+	first := q.answers[inbox+".0"]
+	for patience := b.hung.patience(); ; {
+		before := q.heard
+		a, err := q.listen(ctx, patience)
+		if err == nil {
+			if a != first {
+				b.hung.seen()
 			}
-			return a, err
+			return *a, nil
 		}
-		if last, err = sequence(m, headerSequence); err != nil {
+		stopped := q.heard == before
+		switch {
+		case !errors.Is(err, context.DeadlineExceeded):
 			return answer{}, err
+		case ctx.Err() != nil, stopped && q.heard > 0 && len(req.LastFor) == 0:
+			return q.best(err)
+		case !stopped:
+			patience = max(patience, goOnPatience)
+		default:
+			patience *= 2
+			if err := ask(); err != nil {
+				return q.best(err)
+			}
 		}
-		a.messages = append(a.messages, stored{m.Header.Get(headerSubject), last, m.Data, m.Header})
 	}
 }
 
+// question is a request that was sent once or more, and what has come for it.
+type question struct {
+	sub     *nats.Subscription
+	answers map[string]*answer // by the subject to which each comes
+	heard   int                // messages
+}
+
+// listen takes what comes for some time, and returns the first answer that is
+// whole.
+func (q *question) listen(ctx context.Context, patience time.Duration) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		m, err := q.sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, err
+		}
+		a := q.answers[m.Subject]
+		if end, err := a.take(m); err != nil {
+			return nil, err
+		} else if end {
+			return a, nil
+		}
+		q.heard++
+	}
+}
+
+// best returns the longest answer; an error if there is none.
+func (q *question) best(err error) (best answer, _ error) {
+	for _, a := range q.answers {
+		if len(a.messages) > len(best.messages) {
+			best = *a
+		}
+	}
+	switch {
+	case len(best.messages) > 0:
+		return best, nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return best, fmt.Errorf("%w: %w", errReplicasSilent, err)
+	}
+	return best, err
+}
+
+// take adds a message to an answer, and reports whether that was its end. Each
+// message names the one before it, which is checked: after a reconnect in between,
+// the rest of an answer can come without its middle.
+func (a *answer) take(m *nats.Msg) (end bool, err error) {
+	status := m.Header.Get("Status")
+	if status == statusNone && len(a.messages) == 0 {
+		return true, nil
+	}
+	if status != "" && status != statusEnd {
+		return false, fmt.Errorf("status %s %s", status, m.Header.Get("Description"))
+	}
+	last := uint64(0)
+	if n := len(a.messages); n > 0 {
+		last = a.messages[n-1].seq
+	}
+	before, err := sequence(m, headerPrevious)
+	if err != nil {
+		return false, err
+	}
+	if before != last {
+		return false, fmt.Errorf("part of the answer is missing after sequence %d", last)
+	}
+	if a.pending, err = sequence(m, headerPending); err != nil {
+		return false, err
+	}
+	if status == statusEnd {
+		if m.Header.Get(headerUpTo) != "" {
+			a.upTo, err = sequence(m, headerUpTo)
+		}
+		return true, err
+	}
+	seq, err := sequence(m, headerSequence)
+	if err != nil {
+		return false, err
+	}
+	a.messages = append(a.messages, stored{m.Header.Get(headerSubject), seq, m.Data, m.Header})
+	return false, nil
+}
+
 // directLast asks any replica for the last message of a subject; nil if there is
-// none.
-func directLast(ctx context.Context, nc *nats.Conn, stream, subject string) (*stored, error) {
+// none. Who does not answer in time is passed over: then the leader is asked, then
+// any replica again, and so on, and so it is with a leader that answers with an
+// error. While a replica counts as hung the leader is the first.
+func (b *Bus) directLast(ctx context.Context, nc *nats.Conn, stream, subject string) (m *stored, err error) {
+	leads, passed := b.hung.lately(), false
+	silent := false // the leader was, though it had time
+	for patience := b.hung.patience(); ; leads = !leads {
+		once, cancel := context.WithTimeout(ctx, patience)
+		if leads {
+			m, err = leaderBy(once, nc, stream, leaderGet{LastFor: subject})
+		} else {
+			m, err = replicaLast(once, nc, stream, subject)
+		}
+		cancel()
+		late := errors.Is(err, context.DeadlineExceeded)
+		switch {
+		case err == nil && passed:
+			b.hung.seen()
+			return m, nil
+		case err == nil, !late && !leads, errors.Is(err, context.Canceled):
+			return m, err
+		case ctx.Err() != nil && silent:
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("%w: %w", errReplicasSilent, ctx.Err())
+		case late:
+			passed, silent = true, silent || leads && patience >= beginPatience
+			patience *= 2
+		}
+	}
+}
+
+// replicaLast asks any replica, once.
+func replicaLast(ctx context.Context, nc *nats.Conn, stream, subject string) (*stored, error) {
 	m, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream+"."+subject, nil)
 	if err != nil {
 		return nil, err

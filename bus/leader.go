@@ -16,14 +16,20 @@ type leaderGet struct {
 	LastFor string `json:"last_by_subj,omitempty"` // instead of Seq: the last message of a subject
 }
 
-// getFromLeader reads one message; nil if the leader does not have it.
+// getFromLeader reads one message, by the connection for what is read; nil if the
+// leader does not have it.
 func (b *Bus) getFromLeader(ctx context.Context, stream string, get leaderGet) (*stored, error) {
+	return leaderBy(ctx, b.read, stream, get)
+}
+
+// leaderBy reads one message; nil if the leader does not have it.
+func leaderBy(ctx context.Context, nc *nats.Conn, stream string, get leaderGet) (*stored, error) {
 	doing := "read stream " + stream + " from its leader"
 	request, err := json.Marshal(get)
 	if err != nil {
 		return nil, err
 	}
-	msg, err := b.read.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
+	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
 	if err != nil {
 		return nil, unavailable(doing, err)
 	}

@@ -470,30 +470,38 @@ func TestTellWithoutJetStream(t *testing.T) {
 // after it are refused at once.
 func TestPreferencesThatDoNotAnswer(t *testing.T) {
 	const timeout = 2 * time.Second
-	b, h := openHolding(t, writeConn, func(c *bus.Config) { c.Timeout = timeout })
-	jane := inbox("jane")
-	release := h.hold()
-	began := time.Now()
-	if _, err := b.Tell(t.Context(), noon, telling("n1", jane)); !errors.Is(err, peal.ErrUnavailable) {
-		t.Errorf("got %v, want ErrUnavailable", err)
+	many := make([]peal.Inbox, 30)
+	for i := range many {
+		many[i] = inbox(fmt.Sprint("user-", i))
 	}
-	if d := time.Since(began); d > 2*timeout {
-		t.Errorf("after %v, want it within the timeout of %v", d, timeout)
-	}
-	if _, err := b.Tell(t.Context(), noon, telling("n2", jane)); !errors.Is(err, bus.ErrStalled) {
-		t.Errorf("the next: got %v, want to be refused at once", err)
-	}
-	release()
-	deadline := time.Now().Add(patience(t))
-	for n := 3; ; n++ {
-		_, err := b.Tell(t.Context(), noon, telling(fmt.Sprint("n", n), jane))
-		if err == nil {
-			return
-		}
-		if !errors.Is(err, peal.ErrUnavailable) || time.Now().After(deadline) {
-			t.Fatalf("after the server is back: %v", err)
-		}
-		<-time.After(50 * time.Millisecond)
+	for name, to := range map[string][]peal.Inbox{"one recipient": many[:1], "many": many} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, h := openHolding(t, writeConn, func(c *bus.Config) { c.Timeout = timeout })
+			release := h.hold()
+			began := time.Now()
+			if _, err := b.Tell(t.Context(), noon, telling("n1", to...)); !errors.Is(err, peal.ErrUnavailable) {
+				t.Errorf("got %v, want ErrUnavailable", err)
+			}
+			if d := time.Since(began); d > 2*timeout {
+				t.Errorf("after %v, want it within the timeout of %v", d, timeout)
+			}
+			if _, err := b.Tell(t.Context(), noon, telling("n2", to...)); !errors.Is(err, bus.ErrStalled) {
+				t.Errorf("the next: got %v, want to be refused at once", err)
+			}
+			release()
+			deadline := time.Now().Add(patience(t))
+			for n := 3; ; n++ {
+				_, err := b.Tell(t.Context(), noon, telling(fmt.Sprint("n", n), to...))
+				if err == nil {
+					return
+				}
+				if !errors.Is(err, peal.ErrUnavailable) || time.Now().After(deadline) {
+					t.Fatalf("after the server is back: %v", err)
+				}
+				<-time.After(50 * time.Millisecond)
+			}
+		})
 	}
 }
 

@@ -175,7 +175,9 @@ func (w *wishes) fetch(ctx context.Context, keys []string) (map[string]*stored, 
 	if err != nil && !silence(err) && w.bus.remakePreferences(ctx) {
 		found, err = w.ask(ctx, keys)
 	}
-	w.stall.heard(err)
+	if !errors.Is(err, errReplicasSilent) { // else it is not the bucket that is silent
+		w.stall.heard(err)
+	}
 	return found, err
 }
 
@@ -185,7 +187,7 @@ func (w *wishes) ask(ctx context.Context, keys []string) (map[string]*stored, er
 	found := make(map[string]*stored)
 	if len(keys) <= maxKeysSingly {
 		for _, key := range keys {
-			m, err := directLast(ctx, w.bus.write, w.stream, key)
+			m, err := w.bus.directLast(ctx, w.bus.write, w.stream, key)
 			if err != nil {
 				return nil, err
 			}
@@ -195,7 +197,7 @@ func (w *wishes) ask(ctx context.Context, keys []string) (map[string]*stored, er
 	}
 	for len(keys) > 0 {
 		some := keys[:min(len(keys), maxKeysRead)]
-		a, err := directBy(ctx, w.bus.write, w.stream, directGet{LastFor: some, MaxBytes: maxBytesRead})
+		a, err := w.several(ctx, some)
 		if err != nil {
 			return nil, err
 		}
@@ -212,6 +214,25 @@ func (w *wishes) ask(ctx context.Context, keys []string) (map[string]*stored, er
 		}
 	}
 	return found, nil
+}
+
+// several reads what is stored for many keys from any replica. Only the silence of
+// the leader says that the bucket is silent, so if no replica answers, the last
+// quarter of the time is for asking it.
+func (w *wishes) several(ctx context.Context, keys []string) (answer, error) {
+	first := ctx
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		first, cancel = context.WithDeadline(ctx, end.Add(-time.Until(end)/4))
+		defer cancel()
+	}
+	a, err := w.bus.directBy(first, w.bus.write, w.stream, directGet{LastFor: keys, MaxBytes: maxBytesRead})
+	if errors.Is(err, errReplicasSilent) {
+		if _, silent := leaderBy(ctx, w.bus.write, w.stream, leaderGet{LastFor: keys[0]}); silent != nil {
+			return answer{}, silent
+		}
+	}
+	return a, err
 }
 
 var errCutShort = errors.New("an answer was cut short before its beginning")
