@@ -51,7 +51,8 @@ type Config struct {
 
 	// Retain is how long a notification can be replayed. 0 means 30 days.
 	// Longer costs disk on every replica; shorter loses what a user on leave
-	// missed.
+	// missed. It counts for streams that are created; a read state is kept for a
+	// day more.
 	Retain time.Duration
 
 	// PerInbox is how many notifications an inbox keeps, the newest. 0 means

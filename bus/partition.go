@@ -32,6 +32,7 @@ type partition struct {
 	// Owned by run.
 	gone    time.Time // since when the stream is not there; zero while it is
 	crowded bool      // the stream is at its bound of bytes
+	forgets bool      // read states are kept for less time than notifications
 
 	mu     sync.Mutex // protects the rest; never held across a call to the bus
 	facts  facts      // the last that were seen
@@ -47,8 +48,9 @@ type facts struct {
 	replicas    int
 	perInbox    int64 // how many messages of an inbox are kept, with the one that is not shown
 
-	deleted         int    // messages that were removed from between others
-	bytes, maxBytes uint64 // of the stream; maxBytes 0: no bound
+	deleted         int           // messages that were removed from between others
+	bytes, maxBytes uint64        // of the stream; maxBytes 0: no bound
+	maxAge          time.Duration // of a message; 0: no bound
 }
 
 // end is the cursor after which nothing is stored yet.
@@ -82,6 +84,7 @@ func (p *partition) readStateEpoch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.outlives(p.known(), f)
 	p.mu.Lock()
 	renewed := p.states != f.epoch
 	p.states = f.epoch
@@ -260,6 +263,21 @@ func (p *partition) crowd(before, now facts) {
 	}
 }
 
+// outlives says so when a read state can expire before the notifications that it
+// speaks of, and when it can't any more: somebody has set how long a stream keeps
+// its messages.
+func (p *partition) outlives(inboxes, states facts) {
+	switch forgets := states.maxAge > 0 && (inboxes.maxAge == 0 || states.maxAge <= inboxes.maxAge); {
+	case forgets && !p.forgets:
+		p.bus.log.Warn("read states expire before notifications: what was read will be unread", "stream", p.stateStream, "max_age", states.maxAge, "notifications", inboxes.maxAge)
+	case !forgets && p.forgets:
+		p.bus.log.Info("read states outlive notifications again", "stream", p.stateStream)
+	default:
+		return
+	}
+	p.forgets = !p.forgets
+}
+
 // saw notes a sequence that the stream has had.
 func (p *partition) saw(seq uint64) {
 	for {
@@ -314,6 +332,7 @@ func (p *partition) info(ctx context.Context, stream, subject string) (f facts, 
 		deleted:    answer.State.NumDeleted,
 		bytes:      answer.State.Bytes,
 		maxBytes:   uint64(max(answer.Config.MaxBytes, 0)),
+		maxAge:     answer.Config.MaxAge,
 	}
 	if f.epoch == "" {
 		return facts{}, 0, unavailable(doing, fmt.Errorf("no %s in its metadata", metaEpoch))

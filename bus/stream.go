@@ -146,9 +146,16 @@ func visible(perInbox int64) int64 {
 	return max(perInbox-1, 1)
 }
 
+// stateMargin is how much longer a read state is kept than a notification: for
+// the clocks of two leaders, which are not one.
+const stateMargin = 24 * time.Hour
+
 // state holds one message of read state for each inbox of a partition. When it
 // is full it refuses what is new: to drop the oldest would make all of somebody's
-// notifications unread again.
+// notifications unread again. A state that was not written for longer than a
+// notification is kept says nothing any more: what it speaks of has expired, and
+// what came later is unread. So it goes, or those of users who are gone would fill
+// the stream.
 func (l layout) state(p int) jetstream.StreamConfig {
 	source := wildcards(subject("state", string(l.region), strconv.Itoa(p)), 3)
 	return jetstream.StreamConfig{
@@ -157,6 +164,7 @@ func (l layout) state(p int) jetstream.StreamConfig {
 		RePublish:         republish(source, subject("livestate", string(l.region), strconv.Itoa(p)), wildcardRefs3),
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardNew,
+		MaxAge:            l.retain + stateMargin,
 		MaxMsgsPerSubject: 1,
 		MaxBytes:          l.bytes(stateBytes),
 		AllowDirect:       true,

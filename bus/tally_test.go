@@ -173,7 +173,7 @@ func keepFor(t *testing.T, b *bus.Bus, stream string, retain time.Duration) {
 		t.Fatal(err)
 	}
 	cfg := s.CachedInfo().Config
-	cfg.MaxAge = retain
+	cfg.MaxAge, cfg.Duplicates = retain, min(cfg.Duplicates, retain)
 	if _, err := b.JetStream().UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
