@@ -56,7 +56,8 @@ type Config struct {
 	Retain time.Duration
 
 	// PerInbox is how many notifications an inbox keeps, the newest. 0 means
-	// 500. An inbox is read forward and whole for a list, so more cost time.
+	// 500. A list is read from the end of the inbox back to its page, and a count
+	// back to the oldest that is unread, so more cost time only where that is far.
 	PerInbox int
 
 	// Store is how many bytes of disk the streams may take together when they
