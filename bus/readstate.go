@@ -131,7 +131,8 @@ type stateMessage struct {
 // not understand.
 const stateVersion = 1
 
-// encode makes the stored form of a state and of what has changed.
+// encode makes the stored form of a state and of what has changed. It is never part
+// of a page, so it need not be longer for ids that look like HTML.
 func (s readState) encode(changed []ReadChange) ([]byte, error) {
 	m := stateMessage{
 		Version: stateVersion, Epoch: s.epoch, Floor: s.floor, Unread: s.unread, Read: s.read,
@@ -140,7 +141,11 @@ func (s readState) encode(changed []ReadChange) ([]byte, error) {
 	if len(changed) > maxChanges {
 		m.Changed, m.More = nil, true
 	}
-	return json.Marshal(m)
+	var body bytes.Buffer
+	e := json.NewEncoder(&body)
+	e.SetEscapeHTML(false)
+	err := e.Encode(m)
+	return bytes.TrimSuffix(body.Bytes(), []byte("\n")), err
 }
 
 // decodeState reads the stored form.

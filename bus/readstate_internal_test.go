@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pealhq/peal"
 )
 
 // A compact state says of each notification what it was made from, whatever is
@@ -133,5 +135,29 @@ func TestTooManyChangesAreNoChanges(t *testing.T) {
 		if want := i > 0; n.refetch != want || n.refetch && n.changed != nil {
 			t.Fatalf("after %d changes: %d changes and refetch %t, want refetch %t and then no changes", 60*(i+1), len(n.changed), n.refetch, want)
 		}
+	}
+}
+
+// The longest ids make a state no longer than they are: escaped for HTML, which it is
+// not, those of signs would take six bytes each.
+func TestStoredStateIsAsLongAsItsIDs(t *testing.T) {
+	id := strings.Repeat("<&>", peal.MaxID/3)
+	changed := make([]ReadChange, maxChanges)
+	for i := range changed {
+		changed[i] = ReadChange{ID: id, Read: true}
+	}
+	data, err := readState{epoch: "abcdefgh", floor: 7}.encode(changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := maxChanges*(len(id)+len(`{"id":"","read":true},`)) + 64; len(data) > most {
+		t.Errorf("%d bytes, want %d at most", len(data), most)
+	}
+	m, err := decodeState(data)
+	if err != nil || !slices.Equal(m.Changed, changed) || m.state().floor != 7 {
+		t.Errorf("reads back as %+v, %v", m, err)
+	}
+	if data[len(data)-1] != '}' {
+		t.Errorf("ends with %q", data[len(data)-1])
 	}
 }
