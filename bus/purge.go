@@ -52,13 +52,14 @@ type erasure struct {
 func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (p Purged, err error) {
 	part, pl := b.partition(in)
 	r := b.cfg.Region
-	err = b.purge(ctx, pl.tokens[:],
+	err = b.purge(ctx,
 		[]erasure{
 			{part.stream, pl.subject("inbox", r), &p.Notifications},
 			{stateStream(r, part.number), pl.subject("state", r), &p.ReadStates},
 		},
 		[]erasure{{bucketStream(prefBucket(r)), prefKey(r, in), &p.Preferences}},
 	)
+	b.announcePurge(p, err, pl.tokens[:]...)
 	return p, err
 }
 
@@ -85,19 +86,20 @@ func (b *Bus) PurgeTenant(ctx context.Context, t peal.Tenant) (p Purged, err err
 			{stateStream(r, n), below(subject("state", string(r), number, tenant)), &p.ReadStates},
 		})
 	}
-	err = b.purge(ctx, []string{tenant}, groups...)
+	err = b.purge(ctx, groups...)
+	b.announcePurge(p, err, tenant)
 	return p, err
 }
 
 // below is a filter for all subjects that begin with the tokens of one.
 func below(subject string) string { return subject + ".>" }
 
-// purge erases what is kept at a place, and announces it. Of a group the next is
+// purge erases what is kept at a place. Of a group the next is
 // only erased once the one before is, for an inbox goes before its read state:
 // else all that is left of it would be unread, and a read state that is written in
 // between, from notifications that are about to go, would remain. All groups are
 // erased at once.
-func (b *Bus) purge(ctx context.Context, place []string, groups ...[]erasure) error {
+func (b *Bus) purge(ctx context.Context, groups ...[]erasure) error {
 	var (
 		work sync.WaitGroup
 		mu   sync.Mutex // protects the counts and left, until work is done
@@ -120,7 +122,6 @@ func (b *Bus) purge(ctx context.Context, place []string, groups ...[]erasure) er
 		})
 	}
 	work.Wait()
-	b.announcePurge(place...)
 	return errors.Join(left...)
 }
 
@@ -164,8 +165,13 @@ func (b *Bus) erase(ctx context.Context, e erasure) (uint64, error) {
 // announcePurge tells every node of the region that a place was purged: the
 // message on peal.purged.<region> names it by its tokens, "<tenant>" or
 // "<tenant>.<namespace>.<user>", as they are in every subject, so that each can
-// look at once at what it holds of these inboxes. It may get lost.
-func (b *Bus) announcePurge(tokens ...string) {
+// look at once at what it holds of these inboxes. It may get lost. Each device
+// fetches its list again for it, so it is not sent for nothing: only where
+// something of an inbox was erased, or may have been.
+func (b *Bus) announcePurge(p Purged, err error, tokens ...string) {
+	if err == nil && p.Notifications == 0 && p.ReadStates == 0 {
+		return
+	}
 	// Whoever misses it finds out by the next message or the next tail check.
 	_ = b.write.Publish(b.purgedSubject(), []byte(strings.Join(tokens, ".")))
 }

@@ -156,7 +156,8 @@ func TestPurgeErasesATenantAndNobodyElse(t *testing.T) {
 	}
 }
 
-// Every node hears at once what was purged.
+// Every node hears at once what was purged, but for what was not there: each device
+// would fetch its list again.
 func TestPurgeIsAnnounced(t *testing.T) {
 	b := open(t, nil)
 	heard, err := b.JetStream().Conn().SubscribeSync("peal.purged.local")
@@ -166,13 +167,31 @@ func TestPurgeIsAnnounced(t *testing.T) {
 	if err := b.JetStream().Conn().Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Purge(t.Context(), inbox("jane@example.com")); err != nil {
-		t.Fatal(err)
+	jane := inbox("jane@example.com")
+	purge := func() {
+		if _, err := b.Purge(t.Context(), jane); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := b.PurgeTenant(t.Context(), globex); err != nil {
-		t.Fatal(err)
+	purge() // of nothing
+	setUser(t, b, jane, peal.Preferences{MinPriority: peal.High})
+	purge() // of what no device shows
+	publish(t, b, "n1", jane)
+	purge()
+	_, state := b.StateOf(jane)
+	putAt(t, b, state)
+	purge()
+	purgeTenant := func() {
+		if _, err := b.PurgeTenant(t.Context(), globex); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for _, want := range []string{string(acme) + ".staff.=amFuZUBleGFtcGxlLmNvbQ", string(globex)} {
+	purgeTenant() // of nothing
+	publish(t, b, "n1", peal.Inbox{Tenant: globex, Namespace: "staff", User: "jane"})
+	purgeTenant()
+
+	place := string(acme) + ".staff.=amFuZUBleGFtcGxlLmNvbQ"
+	for _, want := range []string{place, place, string(globex)} {
 		m, err := heard.NextMsg(patience(t))
 		if err != nil {
 			t.Fatalf("%s: %v", want, err)
@@ -180,6 +199,9 @@ func TestPurgeIsAnnounced(t *testing.T) {
 		if string(m.Data) != want {
 			t.Errorf("heard %s, want %s", m.Data, want)
 		}
+	}
+	if n, _, err := heard.Pending(); n != 0 || err != nil {
+		t.Errorf("%d more, %v, want nothing of what was not there", n, err)
 	}
 }
 
