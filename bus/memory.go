@@ -25,7 +25,7 @@ type memory[K comparable, V any] struct {
 	now, old map[K]V
 	bytes    int       // of what now has taken in
 	turn     time.Time // when now began
-	forgot   time.Time // when forget was called last
+	forgot   time.Time // when forget or clear was called last
 }
 
 func newMemory[K comparable, V any]() *memory[K, V] { return &memory[K, V]{now: make(map[K]V)} }
@@ -43,7 +43,7 @@ func (m *memory[K, V]) get(k K, now time.Time) (v V, ok bool) {
 
 // put remembers what was made of a message, nil if there was none. Reading it
 // began some time ago: what took a turn is too old, and so is what may have been
-// read before forget.
+// read before forget or clear.
 func (m *memory[K, V]) put(k K, v V, of *stored, began, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -66,6 +66,14 @@ func (m *memory[K, V]) forget(k K, now time.Time) {
 	m.forgot = now
 	delete(m.now, k)
 	delete(m.old, k)
+}
+
+// clear is called when other values were stored for many keys.
+func (m *memory[K, V]) clear(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgot = now
+	m.now, m.old, m.bytes = make(map[K]V), nil, 0
 }
 
 func (m *memory[K, V]) turnLocked(now time.Time) {

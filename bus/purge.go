@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -59,6 +60,7 @@ func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (p Purged, err error) {
 		},
 		[]erasure{{bucketStream(prefBucket(r)), prefKey(r, in), &p.Preferences}},
 	)
+	b.wishes.users.forget(in, time.Now())
 	b.announcePurge(p, err, pl.tokens[:]...)
 	return p, err
 }
@@ -87,6 +89,8 @@ func (b *Bus) PurgeTenant(ctx context.Context, t peal.Tenant) (p Purged, err err
 		})
 	}
 	err = b.purge(ctx, groups...)
+	b.wishes.users.clear(time.Now())
+	b.wishes.tenants.forget(t, time.Now())
 	b.announcePurge(p, err, tenant)
 	return p, err
 }

@@ -205,6 +205,38 @@ func TestPurgeIsAnnounced(t *testing.T) {
 	}
 }
 
+// Preferences that were erased act no more, also where they were read just before.
+func TestErasedPreferencesAreForgotten(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	off := map[peal.Type]bool{notification("n").Type: false}
+	for i, tt := range []struct {
+		name  string
+		set   func()
+		purge func() error
+	}{
+		{"of a user", func() { setUser(t, b, jane, peal.Preferences{Types: off}) }, func() error { _, err := b.Purge(t.Context(), jane); return err }},
+		{"of a user of the tenant", func() { setUser(t, b, jane, peal.Preferences{Types: off}) }, func() error { _, err := b.PurgeTenant(t.Context(), acme); return err }},
+		{"of the tenant", func() {
+			p := peal.TenantPreferences{Preferences: peal.Preferences{Types: off}}
+			if err := b.SetTenantPreferences(t.Context(), acme, p, nil); err != nil {
+				t.Fatal(err)
+			}
+		}, func() error { _, err := b.PurgeTenant(t.Context(), acme); return err }},
+	} {
+		tt.set()
+		if got := tell(t, b, noon, telling(fmt.Sprint("before-", i), jane)); got.Stored != 0 {
+			t.Errorf("preferences %s: %+v, want nobody told", tt.name, got)
+		}
+		if err := tt.purge(); err != nil {
+			t.Fatal(err)
+		}
+		if got := tell(t, b, noon, telling(fmt.Sprint("after-", i), jane)); got.Stored != 1 {
+			t.Errorf("erased preferences %s: %+v, want jane told", tt.name, got)
+		}
+	}
+}
+
 // denyPurges has a stream refuse to be purged.
 func denyPurges(t *testing.T, b *bus.Bus, name string) {
 	t.Helper()
