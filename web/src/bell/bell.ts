@@ -223,7 +223,7 @@ export class PealBell extends HTMLElement {
     this.#panel = panel({
       words,
       open,
-      client: () => this.client,
+      client: this.client,
       changed: () => this.#count(),
       close: () => this.#hide(true),
     });
@@ -292,11 +292,11 @@ export class PealBell extends HTMLElement {
     const at = this.#button.getBoundingClientRect();
     const { clientWidth, clientHeight } = document.documentElement;
     const width = element.offsetWidth;
-    const start = getComputedStyle(this).direction === "rtl" ? at.left : at.right - width;
+    const start = this.matches(":dir(rtl)") ? at.left : at.right - width;
     const left = Math.max(edge, Math.min(start, clientWidth - width - edge));
     const below = clientHeight - at.bottom;
     const down = below >= least || below >= at.top;
-    this.#place.replaceSync(`.panel{left:${left}px;${down ? `top:${at.bottom + edge}` : `bottom:${clientHeight - at.top + edge}`}px;max-height:${(down ? below : at.top) - 2 * edge}px}`);
+    this.#place.replaceSync(`@media(width>480px){.panel{left:${left}px;${down ? `top:${at.bottom + edge}` : `bottom:${clientHeight - at.top + edge}`}px;max-height:${(down ? below : at.top) - 2 * edge}px}}`);
   }
 
   #openItem(n: Notification, e: MouseEvent): void {
@@ -304,7 +304,7 @@ export class PealBell extends HTMLElement {
     if (e.button || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return; // the browser's matter
     this.#hide(true); // before the page is told, which may put the focus elsewhere
     const open = new CustomEvent<PealOpen>("peal-open", { detail: { notification: n }, bubbles: true, composed: true, cancelable: true });
-    if (!this.dispatchEvent(open) || !link(n.actionUrl, document.baseURI)) e.preventDefault();
+    if (!this.dispatchEvent(open) || !link(n.actionUrl)) e.preventDefault();
   }
 }
 

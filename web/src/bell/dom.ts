@@ -21,13 +21,7 @@ export function button(className: string, onclick: () => void, ...content: (Node
 
 /** tool makes a button that shows a picture only. */
 export function tool(picture: string, label: string, onclick: () => void): HTMLButtonElement {
-  return name(button("tool", onclick, icon(picture)), label);
-}
-
-/** name names a control that shows no text. */
-export function name<E extends HTMLElement>(control: E, text: string): E {
-  control.ariaLabel = control.title = text;
-  return control;
+  return h("button", { className: "tool", title: label, onclick }, icon(picture));
 }
 
 /** say sets a text, if it is another: a live region tells only what changes. */
@@ -37,7 +31,7 @@ export function say(element: Element, text: string): void {
 
 /** link answers where a link may lead: http and https only, absolute. Anything
  * else, such as javascript:, is "". */
-export function link(url: unknown, base: string): string {
+export function link(url: unknown, base = document.baseURI): string {
   try {
     const to = new URL(url as string, base);
     return url && /^https?:$/.test(to.protocol) ? to.href : "";
@@ -53,39 +47,39 @@ const svg = "http://www.w3.org/2000/svg";
 export function icon(name: string): SVGElement {
   const picture = document.createElementNS(svg, "svg");
   const path = document.createElementNS(svg, "path");
-  picture.setAttribute("viewBox", "0 0 24 24");
+  picture.setAttribute("viewBox", "0 0 12 12");
   picture.ariaHidden = "true";
   path.setAttribute("d", pictures.get(name) ?? bell);
   picture.append(path);
   return picture;
 }
 
-// The pictures: one path each, in a square of 24, drawn as a line.
+// The pictures: one path each, in a square of 12, drawn as a line.
 
-const bell = "M4 17h16l-2-3v-4a6 6 0 0 0-12 0v4zM10 20h4";
-const round = "M4 12a8 8 0 1 0 16 0 8 8 0 1 0-16 0";
+const bell = "M2 8h8L9 7V5a3 3 0 0 0-6 0v2zM5 10h2";
+const round = "M2 6a4 4 0 1 0 8 0 4 4 0 1 0-8 0";
 
 /** The types that are known, in the contract's order, and their pictures. */
 export const types: Record<string, string> = {
-  assignment: "M8 8a4 4 0 1 0 8 0 4 4 0 1 0-8 0M4 20c1-7 15-7 16 0",
-  reassignment: "M4 8h15l-4-4m5 12H5l4 4",
-  statusChange: round + "M12 4v16m4-15v14",
-  comment: "M4 5h16v11h-8l-5 4v-4H4z",
-  mention: "M8 12a4 4 0 1 0 8 0 4 4 0 1 0-8 0m8-4v5c0 4 4 4 4-1a8 8 0 1 0-4 7",
-  slaWarning: round + "M12 8v4l3 2",
-  slaBreach: "M12 4l9 16H3zM12 10v4m0 3v0",
-  approval: "M6 3h8l5 5v13H6zM9 14l2 2 4-4",
-  approvalDecision: "M6 3h8l5 5v13H6zM9 10h6M9 15l2 2 4-4",
-  escalation: "M6 12l6-6 6 6M6 19l6-6 6 6",
-  merge: "M6 4v16M6 6c0 6 4 6 13 6m-4-4 4 4-4 4",
-  resolution: round + "M8 12l3 3 5-6",
-  reopened: "M5 5v5h5M5 10a8 8 0 1 1-1 4",
-  watchAdded: "M2 12c5-8 15-8 20 0-5 8-15 8-20 0M10 12a2 2 0 1 0 4 0 2 2 0 1 0-4 0",
+  assignment: "M4 4a2 2 0 1 0 4 0 2 2 0 1 0-4 0M2 10c0-4 8-4 8 0",
+  reassignment: "M2 4h8L8 2m2 6H2l2 2",
+  statusChange: round + "M6 2v8m2-7v6",
+  comment: "M2 2h8v6H6l-3 2V8H2z",
+  mention: "M4 6a2 2 0 1 0 4 0 2 2 0 1 0-4 0m4-2v2c0 2 2 2 2 0a4 4 0 1 0-2 3",
+  slaWarning: round + "M6 4v2l2 1",
+  slaBreach: "M6 2l4 8H2zM6 5v2m0 1v0",
+  approval: "M3 2h4l2 2v6H3zM5 7l1 1 2-2",
+  approvalDecision: "M3 2h4l2 2v6H3zM5 5h2M5 7l1 1 2-2",
+  escalation: "M3 6l3-3 3 3M3 9l3-3 3 3",
+  merge: "M3 2v8M3 3c0 3 2 3 7 3M8 4l2 2-2 2",
+  resolution: round + "M4 6l1 1 3-3",
+  reopened: "M2 2v3h3M2 5a4 4 0 1 1 0 2",
+  watchAdded: "M1 6c2-4 8-4 10 0-2 4-8 4-10 0M5 6a1 1 0 1 0 2 0 1 1 0 1 0-2 0",
 };
 
 const pictures = new Map(Object.entries({
   ...types,
-  mute: bell + "M3 3l18 18",
-  close: "M6 6l12 12m0-12L6 18",
-  preferences: "M4 8h10m4 0h2M4 16h2m4 0h10M14 6v4h4V6zM6 14v4h4v-4z",
+  mute: bell + "M2 2l8 8",
+  close: "M3 3l6 6m0-6L3 9",
+  preferences: "M2 4h5m2 0h1M2 8h1m2 0h5M7 3v2h2V3zM3 7v2h2V7z",
 }));

@@ -68,7 +68,7 @@ export class Words {
    * writes numbers. */
   say(text: string | Plural, n = 0, ticket = ""): string {
     const form = typeof text === "string" ? text : text[new Intl.PluralRules(this.locale).select(n)] ?? text.other;
-    return form.replace(/{(n|ticket)}/g, (_, name) => name === "n" ? this.number(n) : ticket);
+    return form.replace(/{(n|ticket)}/g, () => ticket || this.number(n));
   }
 
   number(n: number): string {

@@ -1,6 +1,6 @@
 // The panel: the list with what belongs to it, or the preferences in its place.
 
-import type { Client, Notification, PealEvent, Preferences, Status } from "../client/index.ts";
+import type { Client, Notification, PealEvent, Preferences, Read, Status } from "../client/index.ts";
 import { button, h, icon, say, tool } from "./dom.ts";
 import { type Entries, entries as noEntries, type Mark } from "./list.ts";
 import type { Words } from "./messages.ts";
@@ -16,7 +16,7 @@ const settled = 150; // ms that a replay must be quiet before the list is loaded
 
 /** What the panel needs of the bell around it. */
 export interface Host {
-  client(): Client | undefined;
+  client: Client | undefined;
   words: Words;
   open: Open;
   /** The number of unread ones may be another. */
@@ -46,7 +46,7 @@ export interface Panel {
 type Timer = ReturnType<typeof setTimeout> | undefined;
 
 export function panel(host: Host): Panel {
-  const { words } = host;
+  const { client, words } = host;
   const { messages } = words;
   const entries = noEntries();
   const rows = new Map<string, Row>();
@@ -62,7 +62,6 @@ export function panel(host: Host): Panel {
   let noted: Timer; // the note that is shown goes
   let ticking: Timer;
   let replay: Timer; // has ended
-  let watch: IntersectionObserver | undefined;
   let settings: HTMLElement | undefined; // the preferences, in place of main
 
   const title = h("h2", { part: "heading" });
@@ -84,6 +83,9 @@ export function panel(host: Host): Panel {
     h("div", { className: "bar" }, title, count, gear, tool("close", messages.close, host.close)),
     line, main, said,
   );
+  const watch = new IntersectionObserver((seen) => {
+    if (seen.some((s) => s.isIntersecting)) load(true);
+  }, { root: scroll, rootMargin: "400px" });
   element.onkeydown = (e) => {
     if (e.target === element && e.key === "ArrowDown") focus(0, e);
   };
@@ -100,26 +102,22 @@ export function panel(host: Host): Panel {
   // load gets the first page, as long as what is here if that may be had at
   // once, or the page below.
   async function load(below = false): Promise<void> {
-    const client = host.client();
     if (!client || (below && (loading || !entries.next))) return;
     const mine = ++turn;
     loading = true;
     failed = false;
     entries.begin();
     render();
-    try {
-      const answer = await client.list({
-        limit: below ? page : Math.min(mostAgain, Math.max(page, entries.items.length)),
-        ...(below && { before: entries.next! }),
-        ...(onlyUnread && { unread: true }),
-      });
-      if (mine !== turn) return;
+    const answer = await client.list({
+      limit: below ? page : Math.min(mostAgain, Math.max(page, entries.items.length)),
+      ...(below && { before: entries.next! }),
+      ...(onlyUnread && { unread: true }),
+    }).catch(() => {});
+    if (mine !== turn) return;
+    if (answer) {
       entries.fill(answer, below);
       stale &&= below;
-    } catch {
-      if (mine !== turn) return;
-      failed = true;
-    }
+    } else failed = true;
     loading = false;
     render();
   }
@@ -135,13 +133,12 @@ export function panel(host: Host): Panel {
 
   // What the user asks for.
 
-  function send(mark: Mark, call: (client: Client) => Promise<{ changed: number }>, then?: () => void): void {
-    const client = host.client();
+  function send(mark: Mark, what: Read, then?: () => void): void {
     update();
     calls = calls.then(async () => {
       let changed: number | undefined;
       try {
-        ({ changed } = await call(client!));
+        ({ changed } = await client!.read(what));
       } catch {
         note(messages.failed);
       }
@@ -152,7 +149,7 @@ export function panel(host: Host): Panel {
   }
 
   function mark(n: Notification, read: boolean): void {
-    if (entries.isRead(n) !== read) send(entries.mark(n, read), (client) => client.read({ ids: [n.id], read }));
+    if (entries.isRead(n) !== read) send(entries.mark(n, read), { ids: [n.id], read });
   }
 
   function toggle(n: Notification): void {
@@ -160,16 +157,15 @@ export function panel(host: Host): Panel {
   }
 
   function readAll(): void {
-    send(entries.markAll(host.client()?.unread ?? 0), (client) => client.read({ all: true }), () => onlyUnread && refetch());
+    send(entries.markAll(client?.unread ?? 0), { all: true }, () => onlyUnread && refetch());
   }
 
   async function mute({ ticketId }: Notification): Promise<void> {
-    const client = host.client()!;
     const on = !muted!.has(ticketId);
     try {
-      const { value, etag } = await client.preferences();
+      const { value, etag } = await client!.preferences();
       const others = (value.mutedTickets ?? []).filter((id) => id !== ticketId);
-      preferred((await client.setPreferences({ ...value, mutedTickets: on ? [...others, ticketId] : others }, etag)).value);
+      preferred((await client!.setPreferences({ ...value, mutedTickets: on ? [...others, ticketId] : others }, etag)).value);
     } catch {
       note(messages.failed);
     }
@@ -191,11 +187,10 @@ export function panel(host: Host): Panel {
 
   async function preferences(): Promise<void> {
     try {
-      const client = host.client()!;
-      const stored = await client.preferences();
+      const stored = await client!.preferences();
       if (!open || settings) return;
       const numbers = new Map(entries.items.map((n) => [n.ticketId, n.ticketNumber]));
-      settings = form(words, client, stored, (id) => numbers.get(id) ?? id, note, (value) => {
+      settings = form(words, client!, stored, (id) => numbers.get(id) ?? id, note, (value) => {
         back(true);
         note(messages.saved);
         preferred(value);
@@ -265,8 +260,8 @@ export function panel(host: Host): Panel {
       : [icon(""), onlyUnread ? messages.emptyUnread : messages.empty]));
 
     end.hidden = !next;
-    watch?.disconnect(); // observed anew, it tells where the end is now
-    if (next && !loading && !failed) watch?.observe(end);
+    watch.disconnect(); // observed anew, it tells where the end is now
+    if (open && next && !loading && !failed) watch.observe(end);
   }
 
   function key(e: KeyboardEvent): void {
@@ -297,18 +292,13 @@ export function panel(host: Host): Panel {
       open = true;
       ticking = setInterval(tick, tickEvery);
       tick();
-      watch = new IntersectionObserver((seen) => {
-        if (seen.some((s) => s.isIntersecting)) load(true);
-      }, { root: scroll, rootMargin: "400px" });
       if (stale) load();
       // Without preferences there is nothing to mute with.
-      if (!muted) host.client()?.preferences().then(({ value }) => preferred(value), () => {});
+      if (!muted) client?.preferences().then(({ value }) => preferred(value), () => {});
       render();
     },
     hide() {
       open = false;
-      watch?.disconnect();
-      watch = undefined;
       clearInterval(ticking);
       clearTimeout(replay);
       back();

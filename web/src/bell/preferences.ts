@@ -49,7 +49,7 @@ export function form(words: Words, client: Client, { value, etag }: Stored, numb
       field(messages.timeZone, zone), h("datalist", { id: "zones" }, ...Intl.supportedValuesOf("timeZone").map((value) => h("option", { value }))),
       check("exceptUrgent", messages.exceptUrgent, hours?.exceptUrgent ?? true));
     const onoff = check("quiet", messages.quiet, Boolean(hours));
-    onoff.onchange = () => { quiet.hidden = quiet.disabled = !onoff.querySelector("input")!.checked; };
+    onoff.onchange = () => { quiet.hidden = quiet.disabled = !(onoff.control as HTMLInputElement).checked; };
     quiet.hidden = quiet.disabled = !hours;
     const muted = value.mutedTickets ?? [];
 

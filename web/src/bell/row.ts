@@ -1,7 +1,7 @@
 // A notification in the list, and what it shares with a toast.
 
 import type { Notification } from "../client/index.ts";
-import { button, h, icon, link, name, say } from "./dom.ts";
+import { button, h, icon, link, say } from "./dom.ts";
 import type { Words } from "./messages.ts";
 
 /** Opens a notification, for a click of any button of the mouse, or Enter. */
@@ -24,7 +24,7 @@ export function content(n: Notification, words: Words, open: Open, ...above: Nod
   );
   a.dataset["priority"] = priority;
   a.onauxclick = (e) => e.button === 1 && onclick(e); // it opens a tab of its own
-  a.href = link(n.actionUrl, document.baseURI) || "#"; // which is not followed
+  a.href = link(n.actionUrl) || "#"; // which is not followed
   return a;
 }
 
@@ -56,8 +56,8 @@ export function row(n: Notification, words: Words, open: Open, mark: () => void,
     show(read, muted, current) {
       element.className = (read ? "" : "unread ") + (muted ? "muted" : "");
       say(state, read ? "" : messages.onlyUnread);
-      name(marker, read ? messages.markUnread : messages.markRead);
-      name(muter, words.say(muted ? messages.unmute : messages.mute, 0, n.ticketNumber));
+      marker.title = read ? messages.markUnread : messages.markRead;
+      muter.title = words.say(muted ? messages.unmute : messages.mute, 0, n.ticketNumber);
       muter.hidden = muted === undefined;
       for (const control of [a, marker, muter]) control.tabIndex = current ? 0 : -1;
     },

@@ -16,7 +16,7 @@ export default async function (s) {
     const inner = outer.shadowRoot?.activeElement;
     if (!inner) return outer.id || outer.localName;
     const row = inner.closest('li')?.querySelector('[part~="title"]').textContent.split(' ')[0];
-    return row ? `${row} ${inner.localName}` : inner.getAttribute('part') ?? inner.ariaLabel ?? inner.textContent;
+    return row ? `${row} ${inner.localName}` : inner.getAttribute('part') ?? (inner.title || inner.textContent);
   });
   const press = async (key, want) => {
     await keyboard.press(key);
