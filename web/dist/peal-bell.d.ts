@@ -406,7 +406,6 @@ export declare const english: {
     from: string;
     to: string;
     timeZone: string;
-    badTimeZone: string;
     exceptUrgent: string;
     mutedTickets: string;
     /** Names of types and priorities. One that is not here is made of its own

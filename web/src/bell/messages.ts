@@ -35,7 +35,6 @@ export const english = {
   from: "From",
   to: "To",
   timeZone: "Time zone",
-  badTimeZone: "Choose from the list.",
   exceptUrgent: "Pop-ups for urgent ones",
   mutedTickets: "Muted tickets",
   /** Names of types and priorities. One that is not here is made of its own

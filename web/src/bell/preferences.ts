@@ -29,24 +29,17 @@ export function form(words: Words, client: Client, { value, etag }: Stored, numb
   const check = (name: string, label: string, checked: boolean, value = "on") =>
     h("label", { className: "check" }, h("input", { type: "checkbox", name, value, checked }), label);
   const field = (label: string, control: HTMLElement) => h("label", {}, label, control);
+  const select = (name: string, chosen: string, values: string[], text = (value: string) => value) =>
+    h("select", { name }, ...values.map((value) => h("option", { value, selected: value === chosen }, text(value))));
   const group = (label: string, ...content: Node[]) => h("fieldset", {}, h("legend", {}, label), ...content);
 
   function fill(): void {
     const hours = value.quietHours;
-    const zone = h("input", { name: "timeZone", value: hours?.timeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone, required: true });
-    zone.setAttribute("list", "zones");
-    zone.oninput = () => {
-      try {
-        Intl.DateTimeFormat("en", { timeZone: zone.value });
-        zone.setCustomValidity("");
-      } catch {
-        zone.setCustomValidity(messages.badTimeZone);
-      }
-    };
+    const zone = hours?.timeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone; // which the list may lack
     const time = (name: string, value: string) => h("input", { type: "time", name, value, required: true });
     const quiet = h("fieldset", {},
       h("div", { className: "two" }, field(messages.from, time("from", hours?.from ?? "22:00")), field(messages.to, time("to", hours?.to ?? "07:00"))),
-      field(messages.timeZone, zone), h("datalist", { id: "zones" }, ...Intl.supportedValuesOf("timeZone").map((value) => h("option", { value }))),
+      field(messages.timeZone, select("timeZone", zone, [zone, ...Intl.supportedValuesOf("timeZone")])),
       check("exceptUrgent", messages.exceptUrgent, hours?.exceptUrgent ?? true));
     const onoff = check("quiet", messages.quiet, Boolean(hours));
     onoff.onchange = () => { quiet.hidden = quiet.disabled = !(onoff.control as HTMLInputElement).checked; };
@@ -56,8 +49,7 @@ export function form(words: Words, client: Client, { value, etag }: Stored, numb
     element.replaceChildren(
       h("div", { className: "scroll" },
         group(messages.tellMe, h("div", { className: "two" }, ...Object.keys(types).map((type) => check(type, words.name(type), (value.types as Record<string, boolean> | undefined)?.[type] ?? true)))),
-        field(messages.atLeast, h("select", { name: "minPriority" }, ...priorities.map((value_) =>
-          h("option", { value: value_, selected: value_ === (value.minPriority ?? "low") }, words.name(value_))))),
+        field(messages.atLeast, select("minPriority", value.minPriority ?? "low", priorities, (name) => words.name(name))),
         onoff, quiet,
         muted.length > 0 && group(messages.mutedTickets, h("div", { className: "two" }, ...muted.map((id) => check("muted", number(id), true, id)))),
       ),
