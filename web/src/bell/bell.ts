@@ -185,8 +185,7 @@ export class PealBell extends HTMLElement {
   #recount(): void {
     const { client } = this;
     client?.count().then(({ truncated }) => {
-      if (client !== this.client) return;
-      this.#truncated = truncated;
+      if (client === this.client) this.#truncated = truncated;
       this.#count();
     }, () => {}); // the number itself comes with the feed
   }
@@ -231,7 +230,7 @@ export class PealBell extends HTMLElement {
       words,
       open,
       show: () => { this.open = true; },
-      focus: () => this.#button.focus(),
+      home: this.#button,
     });
     this.#root.replaceChildren(this.#button, this.#panel.element, this.#pops.element);
     if (this.#begun) this.#follow(this.client);
@@ -296,7 +295,7 @@ export class PealBell extends HTMLElement {
     const left = Math.max(edge, Math.min(start, clientWidth - width - edge));
     const below = clientHeight - at.bottom;
     const down = below >= least || below >= at.top;
-    this.#place.replaceSync(`@media(width>480px){.panel{left:${left}px;${down ? `top:${at.bottom + edge}` : `bottom:${clientHeight - at.top + edge}`}px;max-height:${(down ? below : at.top) - 2 * edge}px}}`);
+    this.#place.replaceSync(`@media(width>480px){.panel{left:${left}px;${down ? "top" : "bottom"}:${(down ? at.bottom : clientHeight - at.top) + edge}px;max-height:${(down ? below : at.top) - 2 * edge}px}}`);
   }
 
   #openItem(n: Notification, e: MouseEvent): void {

@@ -28,7 +28,7 @@ export const english = {
   preferences: "Preferences",
   save: "Save",
   saved: "Saved.",
-  changed: "Not saved: changed elsewhere. This is how it is now.",
+  changed: "Not saved: changed elsewhere, as shown.",
   tellMe: "Tell me about",
   atLeast: "With a priority of at least",
   quiet: "Quiet hours, without pop-ups",

@@ -189,8 +189,7 @@ export function panel(host: Host): Panel {
     try {
       const stored = await client!.preferences();
       if (!open || settings) return;
-      const numbers = new Map(entries.items.map((n) => [n.ticketId, n.ticketNumber]));
-      settings = form(words, client!, stored, (id) => numbers.get(id) ?? id, note, (value) => {
+      settings = form(words, client!, stored, (id) => entries.items.find((n) => n.ticketId === id)?.ticketNumber ?? id, note, (value) => {
         back(true);
         note(messages.saved);
         preferred(value);

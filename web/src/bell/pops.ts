@@ -14,8 +14,8 @@ export interface Around {
   open: Open;
   /** Opens the panel. */
   show(): void;
-  /** Gives the focus to the button. */
-  focus(): void;
+  /** Where the focus goes when there is no toast left. */
+  home: HTMLElement;
 }
 
 /** Pops shows a stack of toasts. Their time stands still while one of them is
@@ -29,7 +29,7 @@ export interface Pops {
   clear(): void;
 }
 
-export function pops({ words, open, show, focus }: Around): Pops {
+export function pops({ words, open, show, home }: Around): Pops {
   const { messages } = words;
   const stack = new Stack();
   const toasts = new Map<string, { element: HTMLElement; left: number }>(); // left in seconds
@@ -46,9 +46,7 @@ export function pops({ words, open, show, focus }: Around): Pops {
   // to the button of the bell.
   function dismiss(id: string): void {
     remove(id);
-    const next = element.querySelector("button");
-    if (next) next.focus();
-    else focus();
+    (element.querySelector("button") ?? home).focus();
   }
 
   function render(): void {
@@ -75,7 +73,7 @@ export function pops({ words, open, show, focus }: Around): Pops {
   function add(n: Notification): void {
     const urgent = n.priority === "urgent";
     const away = () => dismiss(n.id);
-    const toast = h("div", { className: urgent ? "toast urgent" : "toast", part: "toast", role: urgent ? "alert" : "status" },
+    const toast = h("div", { className: "toast", part: "toast", role: urgent ? "alert" : "status" },
       content(n, words, (n, e) => { remove(n.id); open(n, e); }),
       tool("close", messages.close, away),
     );

@@ -13,7 +13,7 @@ export function content(n: Notification, words: Words, open: Open, ...above: Nod
   const { priority, actor } = n;
   const onclick = (e: MouseEvent) => open(n, e);
   const text = (className: string, ...content: (Node | string | false)[]) => h("span", { className, part: className }, ...content);
-  const a = h("a", { onclick },
+  const a = h("a", { className: priority, onclick },
     text("tile", icon(n.type)),
     text("text",
       text("meta", ...above, text("kind", words.name(n.type), (priority === "high" || priority === "urgent") && ` · ${words.name(priority)}`)),
@@ -22,7 +22,6 @@ export function content(n: Notification, words: Words, open: Open, ...above: Nod
       text("meta", h("span", {}, n.ticketNumber), actor?.id !== "system" && h("span", {}, actor?.name)),
     ),
   );
-  a.dataset["priority"] = priority;
   a.onauxclick = (e) => e.button === 1 && onclick(e); // it opens a tab of its own
   a.href = link(n.actionUrl) || "#"; // which is not followed
   return a;
