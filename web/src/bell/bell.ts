@@ -38,8 +38,9 @@ export class PealBell extends HTMLElement {
   #given: Client | undefined;
   #own: Client | undefined;
   #token: Options["token"] | undefined;
-  #some: SomeMessages = {};
+  #some: SomeMessages | null | undefined;
   #begun = false; // in a document
+  #source: unknown = null; // what the client was made of, or given; null is nobody has looked yet
 
   #root = this.attachShadow({ mode: "open" });
   #place = new CSSStyleSheet(); // where the panel is
@@ -77,16 +78,18 @@ export class PealBell extends HTMLElement {
 
   set token(token: Options["token"] | undefined) {
     this.#token = token;
+    if (this.#own?.status.name === "refused") this.#source = null; // which another token may change
     this.#configure();
   }
 
   /** The texts. Those that are left out are English. */
   get messages(): SomeMessages {
-    return this.#some;
+    return this.#some ?? {};
   }
 
   set messages(some: SomeMessages | null | undefined) {
-    this.#some = some ?? {};
+    if (some === this.#some) return;
+    this.#some = some;
     this.#build();
   }
 
@@ -132,19 +135,29 @@ export class PealBell extends HTMLElement {
       this.#follow();
       this.#own?.close();
       this.#own = undefined;
+      this.#source = null;
     });
   }
 
   // The client.
 
-  // configure looks at what was set.
+  // configure looks at what was set. To set the same again, or another callback,
+  // as whoever renders a page does all the time, changes nothing.
   #configure(): void {
     if (!this.#begun) return;
+    const values = PealBell.observedAttributes.map((name) => this.getAttribute(name)) as string[]; // or null
+    const [url, realm, tenant, user] = values;
+    const own = this.#token && realm && tenant && user;
+    const source = this.#given ?? (own && JSON.stringify(values));
+    if (source === this.#source) return;
+    this.#source = source;
     this.#own?.close();
-    const [url = "", realm, tenant, user] = PealBell.observedAttributes.map((name) => this.getAttribute(name) ?? "");
-    const token = this.#token;
-    this.#own = !this.#given && token && realm && tenant && user ? connect({ url, realm, tenant, user, token }) : undefined;
-    this.#build();
+    this.#own = undefined;
+    try {
+      if (own && !this.#given) this.#own = connect({ url: url!, realm, tenant, user, token: (why) => this.#token!(why) });
+    } finally {
+      this.#build(); // also for a url that is none: what is here is of the client before
+    }
   }
 
   #follow(client?: Client): void {
@@ -215,7 +228,7 @@ export class PealBell extends HTMLElement {
   #build(): void {
     this.#hide();
     this.#pops?.clear();
-    const words = this.#words = new Words(this.#some, this.closest<HTMLElement>("[lang]")?.lang || navigator.language);
+    const words = this.#words = new Words(this.messages, this.closest<HTMLElement>("[lang]")?.lang || navigator.language);
     const open: Open = (n, e) => this.#openItem(n, e);
     this.#badge = h("span", { className: "badge", part: "badge", ariaHidden: "true" });
     this.#button = h("button", { className: "bell", part: "button", onclick: () => { this.open = !this.open; } }, icon(""), this.#badge);

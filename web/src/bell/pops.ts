@@ -74,7 +74,10 @@ export function pops({ words, open, show, home }: Around): Pops {
     const urgent = n.priority === "urgent";
     const away = () => dismiss(n.id);
     const toast = h("div", { className: "toast", part: "toast", role: urgent ? "alert" : "status" },
-      content(n, words, (n, e) => { remove(n.id); open(n, e); }),
+      content(n, words, (n, e) => {
+        away();
+        open(n, e);
+      }),
       tool("close", messages.close, away),
     );
     toast.onkeydown = (e) => {
