@@ -113,15 +113,18 @@ export class PealBell extends HTMLElement {
   }
 
   connectedCallback(): void {
+    if (this.#begun) { // moved
+      this.#put();
+      return this.#pops.render();
+    }
+    this.#begun = true;
+    this.#configure();
     // What was set before the element was defined hides its properties.
     const it = this as Record<string, unknown>;
-    for (const name of ["client", "token", "messages"]) {
+    for (const name of ["messages", "client", "token", "open"]) {
       const value = it[name];
       if (Object.hasOwn(it, name) && delete it[name]) it[name] = value;
     }
-    if (this.#begun) return this.#put(); // moved
-    this.#begun = true;
-    this.#configure();
   }
 
   // Whoever moves an element removes it for a moment: that is no reason to begin

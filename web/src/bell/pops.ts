@@ -22,6 +22,8 @@ export interface Around {
  * pointed at or has the focus. */
 export interface Pops {
   element: HTMLElement;
+  /** render shows what there is, also again: a popover that is moved closes. */
+  render(): void;
   add(n: Notification): void;
   remove(id: string): void;
   /** seen takes away all that are not urgent. */
@@ -91,6 +93,7 @@ export function pops({ words, open, show, home }: Around): Pops {
 
   return {
     element,
+    render,
     remove,
     seen() {
       stack.seen();

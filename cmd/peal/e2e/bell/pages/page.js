@@ -1,7 +1,7 @@
 // A page of a helpdesk whose user is signed in. Its address says who that is,
 // and whether it shows the bell, the bell with a client that the scene plays, or
-// follows by the client alone. It tells the test of everything that the client
-// says.
+// follows by the client alone; or leaves all that to the scene. It tells the test
+// of everything that the client says.
 
 const order = Object.fromEntries(new URLSearchParams(location.search));
 const { service, realm, tenant, user, as = user, ttl = '1h', from = '/peal.js' } = order;
@@ -40,7 +40,9 @@ if ('bell' in order || 'played' in order) {
   bell.hidden = false;
 }
 
-if ('played' in order) {
+if ('bare' in order) {
+  Object.assign(globalThis, { bell, token, watch, attributes: { url: service, realm, tenant, user } });
+} else if ('played' in order) {
   const { played } = await import('/played.js');
   bell.client = played();
   watch(bell.client);
