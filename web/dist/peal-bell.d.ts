@@ -402,6 +402,7 @@ export declare const english: {
     changed: string;
     tellMe: string;
     atLeast: string;
+    asSet: string;
     quiet: string;
     from: string;
     to: string;

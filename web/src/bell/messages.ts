@@ -31,6 +31,7 @@ export const english = {
   changed: "Not saved: changed elsewhere, as shown.",
   tellMe: "Tell me about",
   atLeast: "With a priority of at least",
+  asSet: "As set by your organisation",
   quiet: "Quiet hours, without pop-ups",
   from: "From",
   to: "To",

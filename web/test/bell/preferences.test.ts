@@ -8,7 +8,7 @@ import type { Preferences } from "../../src/client/index.ts";
 function filled(value: Preferences, changes: Record<string, string | string[] | undefined>): FormData {
   const form = new FormData();
   for (const type in types) if (value.types?.[type] ?? true) form.set(type, "on");
-  form.set("minPriority", value.minPriority ?? "low");
+  form.set("minPriority", value.minPriority ?? "");
   for (const id of value.mutedTickets ?? []) form.append("muted", id);
   for (const [name, set] of Object.entries(changes)) {
     form.delete(name);
@@ -20,7 +20,7 @@ function filled(value: Preferences, changes: Record<string, string | string[] | 
 const quiet = { quiet: "on", from: "22:00", to: "07:00", timeZone: "Asia/Kolkata", exceptUrgent: "on" };
 
 for (const [what, value, changes, want] of [
-  ["nothing: the defaults stay defaults", {}, {}, { types: {} }],
+  ["nothing: the tenant's stay the tenant's", {}, {}, { types: {} }],
   ["a type off", {}, { comment: undefined }, { types: { comment: false } }],
   ["a type on again", { types: { comment: false, merge: false } }, { comment: "on" }, { types: { comment: true, merge: false } }],
   ["what was written stays written", { types: { comment: true }, minPriority: "high" }, {}, { types: { comment: true }, minPriority: "high" }],
@@ -28,7 +28,10 @@ for (const [what, value, changes, want] of [
   ["a ticket unmuted", { mutedTickets: ["1", "2"] }, { muted: ["2"] }, { types: {}, mutedTickets: ["2"] }],
   ["quiet hours", {}, quiet, { types: {}, quietHours: { from: "22:00", to: "07:00", timeZone: "Asia/Kolkata", exceptUrgent: true } }],
   ["quiet hours for urgent ones too", {}, { ...quiet, exceptUrgent: undefined }, { types: {}, quietHours: { from: "22:00", to: "07:00", timeZone: "Asia/Kolkata", exceptUrgent: false } }],
-  ["no quiet hours any more", { quietHours: { from: "22:00", to: "07:00", timeZone: "UTC" } }, {}, { types: {} }],
+  ["no quiet hours any more, nor the tenant's", { quietHours: { from: "22:00", to: "07:00", timeZone: "UTC" } }, {}, { types: {}, quietHours: { from: "22:00", to: "22:00", timeZone: "UTC" } }],
+  ["no quiet hours, as before", { quietHours: { from: "22:00", to: "22:00", timeZone: "UTC" } }, {}, { types: {}, quietHours: { from: "22:00", to: "22:00", timeZone: "UTC" } }],
+  ["all priorities, where the tenant wants fewer", {}, { minPriority: "low" }, { types: {}, minPriority: "low" }],
+  ["the tenant's priority", { minPriority: "high" }, { minPriority: "" }, { types: {} }],
   ["a type that this bell does not know", { types: { archived: false } }, {}, { types: { archived: false } }],
 ] as [string, Preferences, Record<string, string | string[] | undefined>, Preferences][]) {
   test(`a form changes what was touched: ${what}`, () => {

@@ -34,6 +34,39 @@ export default async function (s) {
   assert.deepEqual(methods, ['PUT']);
   await a.page.unroute('**/user/preference');
 
+  // The form shows what is the user's own, and writes what was touched. Without
+  // quiet hours is not the same as with the tenant's, nor is all priorities.
+  const stored = async () => {
+    const { types, minPriority, quietHours } = await a.page.evaluate(async () => (await client.preferences()).value);
+    return { comment: types?.comment, minPriority, hours: quietHours && [quietHours.from, quietHours.to, quietHours.timeZone, Boolean(quietHours.exceptUrgent)] };
+  };
+  const quiet = a.bell.getByLabel('Quiet hours');
+  const least = a.bell.getByLabel('With a priority of at least');
+  const saved = async (change, want) => {
+    await form();
+    await change();
+    await save.click();
+    await a.bell.getByText('Saved.').waitFor();
+    assert.deepEqual(await stored(), want);
+  };
+  await a.page.evaluate(() => client.setPreferences({ quietHours: { from: '21:00', to: '21:00', timeZone: 'UTC' } }));
+  await saved(async () => {
+    assert.ok(!await quiet.isChecked(), 'from and to the same is shown as quiet hours');
+    assert.equal(await least.inputValue(), '');
+    await a.bell.getByLabel('Comment').uncheck();
+  }, { comment: false, minPriority: undefined, hours: ['21:00', '21:00', 'UTC', false] });
+  await saved(async () => {
+    await least.selectOption('Low');
+    await quiet.check();
+    await a.bell.getByLabel('Time zone').selectOption('Europe/Berlin');
+  }, { comment: false, minPriority: 'low', hours: ['22:00', '07:00', 'Europe/Berlin', false] });
+  await saved(async () => {
+    assert.equal(await a.bell.getByLabel('Time zone').inputValue(), 'Europe/Berlin');
+    await quiet.uncheck();
+    await least.selectOption('As set by your organisation');
+    await a.bell.getByLabel('Comment').check();
+  }, { comment: true, minPriority: undefined, hours: ['22:00', '22:00', 'Europe/Berlin', false] });
+
   // Others have saved meanwhile, and then there is no network to learn what.
   await form();
   await a.page.evaluate(async () => {
