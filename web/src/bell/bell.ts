@@ -58,6 +58,7 @@ export class PealBell extends HTMLElement {
   constructor() {
     super();
     this.#root.adoptedStyleSheets = [look, this.#place];
+    this.addEventListener("keydown", (e) => { if (e.key === "Escape") this.#hide(true); });
     this.#build();
   }
 
@@ -273,12 +274,8 @@ export class PealBell extends HTMLElement {
   #show(): void {
     const opened = (this.#opened = new AbortController());
     const listen = (type: string, listener: (e: Event) => void) => addEventListener(type, listener, { signal: opened.signal, capture: true });
-    const outside = (e: Event) => { if (!e.composedPath().includes(this)) this.#hide(); };
-    listen("pointerdown", outside);
-    listen("focusin", outside);
-    listen("resize", () => this.#put());
-    listen("scroll", () => this.#put());
-    this.#panel.element.addEventListener("keydown", (e) => { if (e.key === "Escape") this.#hide(true); }, opened);
+    for (const type of ["pointerdown", "focusin"]) listen(type, (e) => { if (!e.composedPath().includes(this)) this.#hide(); });
+    for (const type of ["resize", "scroll"]) listen(type, () => this.#put());
     this.#pops.seen(); // they are in the list
     this.#put();
     this.#panel.show();

@@ -253,7 +253,10 @@ export function panel(host: Host): Panel {
     }
     if (lost) focus(0);
 
-    nothing.replaceChildren(...(failed ? [messages.failed, button("more", retry, messages.retry)]
+    nothing.replaceChildren(...(failed ? [messages.failed, button("more", () => {
+        retry();
+        element.focus(); // for the button goes
+      }, messages.retry)]
       : items.length > 0 ? []
       : loading ? [messages.loading]
       : [icon(""), onlyUnread ? messages.emptyUnread : messages.empty]));

@@ -29,9 +29,9 @@ export function played() {
       this.emit('notification', { data, cursor: id, fresh: true });
       this.counts(this.unread + 1);
     },
-    async list({ limit }) {
+    async list({ limit, unread }) {
       this.lists++;
-      return { notifications: structuredClone(this.inbox.slice(0, limit)), next: null };
+      return { notifications: structuredClone(this.inbox.filter(({ read }) => !unread || !read).slice(0, limit)), next: null };
     },
     async count() {
       return { truncated: false };
