@@ -316,6 +316,8 @@ export function panel(host: Host): Panel {
     },
     tell(changed) {
       entries.tell(changed);
+      // What is unread again belongs to the unread ones.
+      if (onlyUnread && changed?.some(({ id, read }) => !read && !rows.has(id))) refetch();
       render();
     },
     connection({ name }) {

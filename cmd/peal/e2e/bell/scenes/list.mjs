@@ -43,6 +43,23 @@ export default async function (s) {
   await b.shows('the list of then', () => b.page.evaluate(() => client.lists === 2));
   await b.unread(1);
 
+  // Of the unread ones only: what another device marks as unread is one of them.
+  await b.page.evaluate(() => {
+    for (const n of client.inbox) n.read = true;
+    client.counts(0);
+  });
+  await b.bell.getByRole('button', { name: 'Unread', exact: true }).click();
+  await b.bell.getByText('Everything is read').waitFor();
+  await b.page.evaluate(() => {
+    client.inbox[0].read = false;
+    client.emit('state', { data: { changed: [{ id: 'n2', read: false }] } });
+    client.counts(1);
+  });
+  await b.listed(['n2']);
+  await b.bell.getByRole('button', { name: 'All', exact: true }).click();
+  await b.listed(['n2', 'n1']);
+  await b.page.evaluate(() => { client.lists = 2; });
+
   // As many come as the open list takes, and one more: the newest are loaded.
   await b.page.evaluate(() => {
     for (let i = 0; i < 1_000; i++) client.arrives(`more${i}`, { priority: 'low' });
