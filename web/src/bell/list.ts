@@ -56,7 +56,7 @@ export function entries(): Entries {
   let items: Notification[] = [];
   let next: string | null = null;
   let arrived: Notification[] = []; // since begin
-  const told = new Map<string, boolean>(); // likewise, by state events: id → read
+  let told: Map<string, boolean> | undefined; // likewise, by state events, while a page is being loaded: id → read
   let marks: Mark[] = []; // oldest first
 
   const isRead = (n: Notification) => marks.findLast((m) => !m.done && m.ids.has(n.id))?.read ?? n.read;
@@ -87,14 +87,15 @@ export function entries(): Entries {
     recount,
     begin() {
       arrived = [];
-      told.clear();
+      told = new Map();
     },
     fill(page, below) {
       const before = new Map(items.map((n) => [n.id, n]));
-      items = [...(below ? items : arrived)];
+      items = below ? [...items] : arrived.filter((n) => !page.notifications.some(({ id }) => id === n.id));
       for (const n of page.notifications)
-        if (!items.some(({ id }) => id === n.id)) items.push(Object.assign(before.get(n.id) ?? {}, n, { read: told.get(n.id) ?? n.read }));
+        if (!items.some(({ id }) => id === n.id)) items.push(Object.assign(before.get(n.id) ?? {}, n, { read: told?.get(n.id) ?? n.read }));
       next = page.next;
+      told = undefined;
     },
     arrive(n) {
       if (items.some(({ id }) => id === n.id)) return;
@@ -105,12 +106,15 @@ export function entries(): Entries {
     tell(changed) {
       if (!changed) return recount();
       for (const { id, read } of changed) {
-        told.set(id, read);
+        told?.set(id, read);
         for (const n of items) if (n.id === id) n.read = read;
-        const mark = marks.find((m) => !m.told && m.read === read && (m.id ?? id) === id);
+        const mark = marks.find((m) => !m.told && m.read === read && m.id === id);
         if (mark) mark.told = true;
-        for (const m of marks) m.ids.delete(id); // from here on the service has the word
+        for (const m of marks) // from here on the service has the word
+          if (m.ids.delete(id) && !m.id) m.delta++;
       }
+      // Of a mark of all, one event tells of whatever others have not marked by then.
+      for (const m of marks) if (!m.id && !m.ids.size) m.told = true;
       forget();
     },
     mark(n, read) {

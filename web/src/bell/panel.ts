@@ -157,7 +157,7 @@ export function panel(host: Host): Panel {
   }
 
   function readAll(): void {
-    send(entries.markAll(client?.unread ?? 0), { all: true }, () => onlyUnread && refetch());
+    send(entries.markAll(entries.unread(client?.unread ?? 0)), { all: true }, () => onlyUnread && refetch());
   }
 
   async function mute({ ticketId }: Notification): Promise<void> {

@@ -56,6 +56,17 @@ test("a first page takes the place of all but of what arrived while it was on it
   assert.equal(shown(list), "f e d");
 });
 
+// A page may hold what has not been told of yet, and what was told of after begin.
+test("what a page holds stands where the page has it", () => {
+  const list = filled("d");
+  list.begin();
+  list.arrive(notification("e"));
+  list.fill(page("f e d"));
+  assert.equal(shown(list), "f e d");
+  list.arrive(notification("f"));
+  assert.equal(shown(list), "f e d");
+});
+
 test("what state events tell while a page is on its way is true after it", () => {
   const list = filled("b a");
   list.begin();
@@ -160,6 +171,34 @@ test("all as read: nothing is left but what comes after", () => {
   assert.equal(list.unread(8), 8);
   assert.equal(shown(list), "c b a*");
 });
+
+// The number was 0, then 6, then 0 again, since any mark was taken for that of all.
+test("all as read while another device marks one: the number stays 0", () => {
+  const list = filled("c b a");
+  const mark = list.markAll(7);
+  list.tell([{ id: "b", read: true }]);
+  assert.equal(list.unread(6), 0, "the six others are on their way");
+  list.arrive(notification("d"));
+  assert.equal(list.unread(7), 1, "and what comes meanwhile counts");
+  list.settle(mark, 6);
+  list.tell([..."cazyxw"].map((id) => ({ id, read: true })));
+  assert.equal(list.unread(1), 1);
+  assert.equal(shown(list), "d c* b* a*");
+});
+
+for (const [what, before] of [
+  ["all", (list) => list.markAll(2)],
+  ["one of them", (list) => list.mark(item(list, "a"), true)],
+] as [string, (list: Entries) => unknown][]) {
+  test(`all as read after ${what}: what arrives then is unread`, () => {
+    const list = filled("b a");
+    before(list);
+    list.markAll(list.unread(2));
+    list.arrive(notification("c"));
+    assert.equal(list.unread(3), 1);
+    assert.equal(shown(list), "c b* a*");
+  });
+}
 
 test("the number is never negative, and unknown stays unknown", () => {
   const list = filled("b a");
