@@ -47,6 +47,7 @@ export class PealBell extends HTMLElement {
   #opened: AbortController | undefined; // of the open panel
   #offs: (() => void)[] = []; // of the client's events
   #truncated = false;
+  #late = new Map<string, () => void>(); // what came while nobody looked: id → shows it
 
   // What is made anew for other texts or another client.
   #words!: Words;
@@ -167,6 +168,7 @@ export class PealBell extends HTMLElement {
   #follow(client?: Client): void {
     for (const off of this.#offs) off();
     this.#offs = [];
+    this.#late.clear();
     this.#truncated = false;
     if (!client) return;
     const panel = this.#panel;
@@ -175,11 +177,20 @@ export class PealBell extends HTMLElement {
       panel.entries.recount();
       count();
     };
+    const look = () => {
+      for (const ask of this.#late.values()) ask();
+      this.#late.clear();
+    };
+    document.addEventListener("visibilitychange", look);
     this.#offs = [
+      () => document.removeEventListener("visibilitychange", look),
       client.on("notification", (e) => this.#take(e)),
       client.on("state", ({ data: { changed } }) => {
         panel.tell(changed);
-        for (const { id, read } of changed ?? []) if (read) this.#pops.remove(id);
+        for (const { id, read } of changed ?? []) if (read) {
+          this.#pops.remove(id);
+          this.#late.delete(id);
+        }
         count();
       }),
       client.on("connected", ({ data: { recovered } }) => {
@@ -209,21 +220,26 @@ export class PealBell extends HTMLElement {
 
   // take shows a toast for a notification if it is one to show, in one tab only
   // of those with clients of one name: the one that gets the lock, which it holds
-  // until all others have come too late.
+  // until all others have come too late. What is urgent waits for somebody to look,
+  // who may look at the others at any time: so its lock is held for good.
   #take(e: Extract<PealEvent, { type: "notification" }>): void {
     const { data } = e;
     this.#panel.take(e);
     const loud = rank(data, e.fresh);
-    // In the open panel it can be seen.
-    if (!loud || document.hidden || (loud === 1 && this.open)) return;
+    // What is not urgent can be seen in the open panel, and is late when somebody looks.
+    if (!loud || (loud === 1 && (document.hidden || this.open))) return;
     const pops = this.#pops; // of the one whose client this is: another's may be here when there is the lock
     const show = () => { if (pops.element.isConnected) pops.add(data); };
-    if (!navigator.locks) return show();
-    navigator.locks.request(`${this.client!.name}:${data.id}`, { ifAvailable: true }, (lock) => {
-      if (!lock) return;
-      show();
-      return new Promise((resolve) => setTimeout(resolve, hold));
-    }).catch(show); // no locks here, after all
+    const ask = () => {
+      if (!navigator.locks) return show();
+      navigator.locks.request(`${this.client!.name}:${data.id}`, { ifAvailable: true }, (lock) => {
+        if (!lock) return;
+        show();
+        return new Promise((resolve) => loud === 1 && setTimeout(resolve, hold));
+      }).catch(show); // no locks here, after all
+    };
+    if (document.hidden) this.#late.set(data.id, ask);
+    else ask();
   }
 
   // The look.
