@@ -15,6 +15,7 @@ export default async function (s) {
   for (let i = 0; i < 14; i++) {
     await a.page.evaluate((i) => client.arrives(`busy${i}`), i);
     await s.until('its lock is held', async () => (await held()).includes(`played:busy${i}`));
+    if (i === 0) assert.equal(await a.part('toast').getAttribute('role'), 'status', 'what is not urgent must not interrupt');
     for (const text of await a.toasts()) seen.add(text.split(' ')[0]);
     await profile.clock.runFor(700);
   }
@@ -33,4 +34,16 @@ export default async function (s) {
   await profile.clock.runFor(10_000);
   let names;
   await s.until('no lock is held', async () => (names = await held()).length === 0).catch((error) => assert.fail(`${error.message}: ${names}`));
+
+  // While somebody points at one, the time of all stands still.
+  await a.page.evaluate(() => {
+    for (const id of ['first', 'second']) client.arrives(id);
+  });
+  await a.shows('two toasts', async () => (await a.toasts()).length === 2);
+  await a.part('toast').first().hover();
+  await profile.clock.runFor(30_000);
+  assert.equal((await a.toasts()).length, 2);
+  await a.page.mouse.move(0, 0);
+  await profile.clock.runFor(10_000);
+  await a.shows('no toast', async () => (await a.toasts()).length === 0);
 }
