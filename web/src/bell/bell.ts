@@ -193,10 +193,7 @@ export class PealBell extends HTMLElement {
         }
         count();
       }),
-      client.on("connected", ({ data: { recovered } }) => {
-        again();
-        if (!recovered) panel.refetch(); // or what came before it and after the list would be in neither
-      }),
+      client.on("connected", again),
       client.on("refetch", () => {
         again(); // where other tabs heard the state events
         panel.refetch();
