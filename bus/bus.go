@@ -131,6 +131,8 @@ type Bus struct {
 	wishes     *wishes       // of recipients
 	hung       hung          // replicas
 
+	erasing atomic.Bool // what was purged is being looked for
+
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
 	health *health
@@ -194,6 +196,9 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		b.partitions = append(b.partitions, part)
 	}
 	b.wishes = newWishes(b)
+	if err := b.eraseAgain(ctx); err != nil {
+		return err
+	}
 	b.startFeeds()
 	if err := b.hearPurges(); err != nil {
 		return fmt.Errorf("listen to purges: %w", err)
@@ -328,6 +333,7 @@ func (b *Bus) reconnected(purpose string) {
 		for _, p := range b.partitions {
 			p.publisher.stall.end()
 		}
+		b.eraseAgainSoon()
 	}
 	if b.live.IsConnected() && b.read.IsConnected() && b.missed.CompareAndSwap(true, false) {
 		b.catchUp()

@@ -34,8 +34,9 @@ type erasure struct {
 }
 
 // Purge erases what the region keeps of a user in a tenant: the inbox, its read
-// state and the preferences. Neither content of these nor a marker with the user's
-// name is left behind. What others have of the user stays theirs: notifications of
+// state and the preferences. Of these nothing is left behind; that the user was
+// purged is noted until what had dropped out of the inbox before has expired, for a
+// day more than notifications are kept. What others have of the user stays theirs: notifications of
 // what the user did. Sequences go on, so no cursor of before will name another
 // notification; and every node of the region is told, so that it looks at once.
 //
@@ -109,10 +110,13 @@ func (b *Bus) purge(ctx context.Context, groups ...[]erasure) error {
 		mu   sync.Mutex // protects the counts and left, until work is done
 		left []error
 	)
+	if err := b.note(ctx, groups); err != nil {
+		left = append(left, err)
+	}
 	for _, group := range groups {
 		work.Go(func() {
 			for i, e := range group {
-				n, err := b.erase(ctx, e)
+				n, err := b.erase(ctx, e, 0)
 				mu.Lock()
 				*e.count += n
 				if err != nil {
@@ -139,13 +143,17 @@ func streamsOf(group []erasure) string {
 	return strings.Join(names, " and ")
 }
 
-// erase has the leader of a stream remove what fits the filter, and returns how
-// many messages that were.
-func (b *Bus) erase(ctx context.Context, e erasure) (uint64, error) {
+// erase has the leader of a stream remove what fits the filter, up to a sequence or
+// with 0 all of it, and returns how many messages that were.
+func (b *Bus) erase(ctx context.Context, e erasure, upTo uint64) (uint64, error) {
 	doing := "purge stream " + e.stream
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	request, err := json.Marshal(map[string]string{"filter": e.filter})
+	purge := jetstream.StreamPurgeRequest{Subject: e.filter}
+	if upTo > 0 {
+		purge.Sequence = upTo + 1
+	}
+	request, err := json.Marshal(purge)
 	if err != nil {
 		return 0, err
 	}

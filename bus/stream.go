@@ -63,6 +63,7 @@ func inboxStream(r Region, p int) string { return fmt.Sprintf("PEAL_INBOX_%s_%d"
 func stateStream(r Region, p int) string { return fmt.Sprintf("PEAL_STATE_%s_%d", r, p) }
 func ticketStream(r Region) string       { return "PEAL_TICKET_" + string(r) }
 func deadStream(r Region) string         { return "PEAL_DEAD_" + string(r) }
+func erasedStream(r Region) string       { return "PEAL_ERASED_" + string(r) }
 func prefBucket(r Region) string         { return "PEAL_PREF_" + string(r) }
 func queueBucket(r Region) string        { return "PEAL_QUEUE_" + string(r) }
 func limitBucket(r Region) string        { return "PEAL_LIMIT_" + string(r) }
@@ -84,7 +85,7 @@ const epochPlace = "{epoch}"
 
 // streams returns the configuration of every stream, without an epoch.
 func (l layout) streams() []jetstream.StreamConfig {
-	all := []jetstream.StreamConfig{l.event(), l.ticket(), l.dead()}
+	all := []jetstream.StreamConfig{l.event(), l.ticket(), l.dead(), l.erased()}
 	for p := range l.partitions {
 		all = append(all, l.inbox(p), l.state(p))
 	}
@@ -197,6 +198,21 @@ func (l layout) dead() jetstream.StreamConfig {
 		Discard:     jetstream.DiscardOld,
 		MaxAge:      30 * 24 * time.Hour,
 		MaxBytes:    l.bytes(deadBytes),
+		AllowDirect: true,
+	}
+}
+
+// erased holds which purges there were, for as long as what has dropped out of an
+// inbox may be on a disk. They take 3 kB at most; no bytes are set aside for them,
+// which a store that is given out already does not have.
+func (l layout) erased() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        erasedStream(l.region),
+		Subjects:    []string{subject("erased", string(l.region))},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxAge:      l.retain + stateMargin,
+		MaxMsgs:     20_000,
 		AllowDirect: true,
 	}
 }

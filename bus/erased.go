@@ -1,0 +1,157 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A server that is killed reads its streams anew. What a bound has dropped by then is
+// dropped again if there is something newer to push it out, but of a subject that was
+// purged there is nothing: older values of a key, and notifications that had dropped
+// out of a full inbox, are back (seen with nats-server 2.15). So each purge is noted
+// before it begins, and what was purged is purged again wherever servers may have
+// been started anew. A note is kept for as long as something could come back that
+// does not expire by itself.
+
+// erased is a note of a purge.
+type erased struct {
+	Version int           `json:"v"`
+	Of      []erasedUntil `json:"of"`
+}
+
+// erasedUntil says that of one incarnation of a stream what fits a filter was erased,
+// up to a sequence.
+type erasedUntil struct {
+	Stream  string    `json:"stream"`
+	Created time.Time `json:"created"`
+	Filter  string    `json:"filter"`
+	UpTo    uint64    `json:"upTo"`
+}
+
+const erasedVersion = 1
+
+func (b *Bus) erasedSubject() string { return subject("erased", string(b.cfg.Region)) }
+
+// note stores what is about to be erased. A stream that can't be asked is left out:
+// nothing is erased of it then.
+func (b *Bus) note(ctx context.Context, groups [][]erasure) error {
+	const doing = "note a purge"
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	streams := make(map[string]*jetstream.StreamInfo)
+	n := erased{Version: erasedVersion}
+	for _, group := range groups {
+		for _, e := range group {
+			info, asked := streams[e.stream]
+			if !asked {
+				if s, err := b.reads.Stream(ctx, e.stream); err == nil {
+					info = s.CachedInfo()
+				}
+				streams[e.stream] = info
+			}
+			if info != nil && info.State.LastSeq > 0 {
+				n.Of = append(n.Of, erasedUntil{e.stream, info.Created, e.filter, info.State.LastSeq})
+			}
+		}
+	}
+	body, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if _, err := b.writes.Publish(ctx, b.erasedSubject(), body); err != nil {
+		return unavailable(doing, full(erasedStream(b.cfg.Region), err))
+	}
+	return nil
+}
+
+// eraseAgain erases what was erased before, if it has come back.
+func (b *Bus) eraseAgain(ctx context.Context) error {
+	notes, err := b.erasedNotes(ctx)
+	if err != nil {
+		return fmt.Errorf("read what was purged: %w", err)
+	}
+	created := make(map[string]time.Time) // by stream
+	for place, last := range notes {
+		if _, asked := created[place.stream]; !asked {
+			s, err := b.reads.Stream(ctx, place.stream)
+			if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+				return fmt.Errorf("look up stream %s: %w", place.stream, err)
+			}
+			if err == nil {
+				created[place.stream] = s.CachedInfo().Created
+			}
+		}
+		if !created[place.stream].Equal(last.Created) {
+			continue // made anew since, and so its sequences are others
+		}
+		n, err := b.erase(ctx, erasure{stream: place.stream, filter: place.filter}, last.UpTo)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			b.log.Warn("what was purged had come back and is purged again", "stream", place.stream, "messages", n)
+		}
+	}
+	return nil
+}
+
+// erasedPlace is what a note is about.
+type erasedPlace struct{ stream, filter string }
+
+// erasedNotes reads the notes, of each place the last.
+func (b *Bus) erasedNotes(ctx context.Context) (map[erasedPlace]erasedUntil, error) {
+	notes := make(map[erasedPlace]erasedUntil)
+	for next := uint64(1); ; {
+		a, err := b.direct(ctx, erasedStream(b.cfg.Region), directGet{Seq: next, NextFor: b.erasedSubject(), Batch: wholeBatch, MaxBytes: wholeBytes})
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range a.messages {
+			next = m.seq + 1
+			var n erased
+			if json.Unmarshal(m.data, &n) != nil || n.Version != erasedVersion {
+				b.log.Warn("a note of a purge can't be read", "stream", erasedStream(b.cfg.Region), "sequence", m.seq)
+				continue
+			}
+			for _, e := range n.Of {
+				notes[erasedPlace{e.Stream, e.Filter}] = e
+			}
+		}
+		if a.pending == 0 || len(a.messages) == 0 {
+			return notes, nil
+		}
+	}
+}
+
+// eraseAgainSoon has it done in the background, until it is done: servers may have
+// been started anew.
+func (b *Bus) eraseAgainSoon() {
+	if !b.erasing.CompareAndSwap(false, true) {
+		return
+	}
+	b.done.Go(func() {
+		defer b.erasing.Store(false)
+		for {
+			ctx, cancel := context.WithTimeout(b.life, erasePatience)
+			err := b.eraseAgain(ctx)
+			cancel()
+			if err == nil || b.isClosing() {
+				return
+			}
+			b.log.Warn("what was purged can't be looked for", "err", err)
+			select {
+			case <-b.closing:
+				return
+			case <-time.After(time.Second):
+			}
+		}
+	})
+}
+
+// erasePatience bounds one look at all that was purged.
+const erasePatience = 30 * time.Second
