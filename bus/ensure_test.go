@@ -40,8 +40,8 @@ func TestOpenAgainChangesNothing(t *testing.T) {
 	s := bustest.ServerIn(t, dir)
 	b := openOn(t, s, func(c *bus.Config) { c.Partitions, c.Store = 4, s.Store() })
 	before := epochs(t, b)
-	if n := len(before); n != 3+2*4+4 {
-		t.Fatalf("%d streams, want 3, 2 for each partition, and 4 buckets", n)
+	if n := len(before); n != 4+2*4+4 {
+		t.Fatalf("%d streams, want 4, 2 for each partition, and 4 buckets", n)
 	}
 	if err := b.Ensure(t.Context()); err != nil {
 		t.Fatal(err)
