@@ -69,8 +69,13 @@ func (b *Bus) note(ctx context.Context, groups [][]erasure) error {
 	return nil
 }
 
+// erasePatience bounds one look at all that was purged.
+const erasePatience = 30 * time.Second
+
 // eraseAgain erases what was erased before, if it has come back.
 func (b *Bus) eraseAgain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, erasePatience)
+	defer cancel()
 	notes, err := b.erasedNotes(ctx)
 	if err != nil {
 		return fmt.Errorf("read what was purged: %w", err)
@@ -137,9 +142,7 @@ func (b *Bus) eraseAgainSoon() {
 	b.done.Go(func() {
 		defer b.erasing.Store(false)
 		for {
-			ctx, cancel := context.WithTimeout(b.life, erasePatience)
-			err := b.eraseAgain(ctx)
-			cancel()
+			err := b.eraseAgain(b.life)
 			if err == nil || b.isClosing() {
 				return
 			}
@@ -152,6 +155,3 @@ func (b *Bus) eraseAgainSoon() {
 		}
 	})
 }
-
-// erasePatience bounds one look at all that was purged.
-const erasePatience = 30 * time.Second
