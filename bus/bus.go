@@ -131,7 +131,7 @@ type Bus struct {
 	wishes     *wishes       // of recipients
 	hung       hung          // replicas
 
-	erasing atomic.Bool // what was purged is being looked for
+	cameBack chan struct{} // capacity 1: servers may have been started anew
 
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
@@ -147,6 +147,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		closed:     make(chan struct{}),
 		recents:    newRecents(maxRecents),
 		inboxReads: make(chan struct{}, maxReads),
+		cameBack:   make(chan struct{}, 1),
 		hung:       hung{since: time.Now()},
 	}
 	b.life, b.end = context.WithCancel(context.Background())
@@ -199,6 +200,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	if err := b.eraseAgain(ctx); err != nil {
 		return err
 	}
+	b.done.Go(b.keepErased)
 	b.startFeeds()
 	if err := b.hearPurges(); err != nil {
 		return fmt.Errorf("listen to purges: %w", err)
@@ -333,7 +335,10 @@ func (b *Bus) reconnected(purpose string) {
 		for _, p := range b.partitions {
 			p.publisher.stall.end()
 		}
-		b.eraseAgainSoon()
+		select {
+		case b.cameBack <- struct{}{}:
+		default: // it is to be looked for already
+		}
 	}
 	if b.live.IsConnected() && b.read.IsConnected() && b.missed.CompareAndSwap(true, false) {
 		b.catchUp()

@@ -133,25 +133,20 @@ func (b *Bus) erasedNotes(ctx context.Context) (map[erasedPlace]erasedUntil, err
 	}
 }
 
-// eraseAgainSoon has it done in the background, until it is done: servers may have
-// been started anew.
-func (b *Bus) eraseAgainSoon() {
-	if !b.erasing.CompareAndSwap(false, true) {
-		return
-	}
-	b.done.Go(func() {
-		defer b.erasing.Store(false)
-		for {
-			err := b.eraseAgain(b.life)
-			if err == nil || b.isClosing() {
-				return
-			}
+// keepErased does so whenever a connection has come back, until the bus closes.
+func (b *Bus) keepErased() {
+	for {
+		select {
+		case <-b.closing:
+			return
+		case <-b.cameBack:
+		}
+		for err := b.eraseAgain(b.life); err != nil && !b.isClosing(); err = b.eraseAgain(b.life) {
 			b.log.Warn("what was purged can't be looked for", "err", err)
 			select {
 			case <-b.closing:
-				return
 			case <-time.After(time.Second):
 			}
 		}
-	})
+	}
 }
