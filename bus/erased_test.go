@@ -83,10 +83,11 @@ func TestPurgeOutlivesAKilledServer(t *testing.T) {
 	if err := server.start(); err != nil {
 		t.Fatal(err)
 	}
-	if other := open(); !is(other)() {
+	other := open()
+	if !is(other)() {
 		t.Error("a bus that is opened lets it be seen")
 	}
-	if diff := cmp.Diff("later* n19 n18 n17 n16", list(t, b, stays)); diff != "" {
+	if diff := cmp.Diff("later* n19 n18 n17 n16", list(t, other, stays)); diff != "" {
 		t.Errorf("of who was not purged (-want +got):\n%s", diff)
 	}
 }
