@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -81,6 +82,14 @@ type hung struct {
 // seen notes that one hangs.
 func (h *hung) seen() { h.until.Store(int64(time.Since(h.since) + hungFor)) }
 
+// sawHung notes that a replica hangs. A server that is alone is merely slow, and
+// would be the slower for being asked more often.
+func (b *Bus) sawHung() {
+	if slices.ContainsFunc(b.partitions, func(p *partition) bool { return p.known().replicas > 1 }) {
+		b.hung.seen()
+	}
+}
+
 // lately reports whether one did of late.
 func (h *hung) lately() bool { return int64(time.Since(h.since)) < h.until.Load() }
 
@@ -130,7 +139,7 @@ func (b *Bus) directBy(ctx context.Context, nc *nats.Conn, stream string, req di
 		a, err := q.listen(ctx, patience)
 		if err == nil {
 			if a != first {
-				b.hung.seen()
+				b.sawHung()
 			}
 			return *a, nil
 		}
@@ -251,7 +260,7 @@ func (b *Bus) directLast(ctx context.Context, nc *nats.Conn, stream, subject str
 		late := errors.Is(err, context.DeadlineExceeded)
 		switch {
 		case err == nil && passed:
-			b.hung.seen()
+			b.sawHung()
 			return m, nil
 		case err == nil, !late && !leads, errors.Is(err, context.Canceled):
 			return m, err

@@ -70,6 +70,12 @@ func (c *hangsConn) Write(b []byte) (int, error) {
 	}
 }
 
+func (c *hangsConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	claimReplicas(b[:n])
+	return n, err
+}
+
 func openHangs(t *testing.T) (*bus.Bus, *hangs) {
 	t.Helper()
 	s := &hangs{Server: bustest.Server(t)}

@@ -64,8 +64,13 @@ func (c *replicaConn) Write(b []byte) (int, error) {
 // Read has the leader say that its streams have three replicas.
 func (c *replicaConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	copy(b, bytes.ReplaceAll(b[:n], []byte(`"num_replicas":1`), []byte(`"num_replicas":3`)))
+	claimReplicas(b[:n])
 	return n, err
+}
+
+// claimReplicas has a leader say that its streams have three replicas.
+func claimReplicas(said []byte) {
+	copy(said, bytes.ReplaceAll(said, []byte(`"num_replicas":1`), []byte(`"num_replicas":3`)))
 }
 
 func (r *replicas) toLaggard(read bool) bool {
