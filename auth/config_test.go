@@ -274,7 +274,7 @@ func TestDirectoryFindsTheInbox(t *testing.T) {
 		name      string
 		config    auth.Config
 		tenant    peal.Tenant
-		namespace string
+		namespace peal.Namespace
 		want      peal.Namespace
 		refused   string // or the field
 	}{
@@ -301,7 +301,7 @@ func TestDirectoryFindsTheInbox(t *testing.T) {
 			if serves := d.Serves(row.tenant); serves != (row.refused != "tenant") {
 				t.Errorf("serves %v", serves)
 			}
-			got, err := d.Inbox(row.tenant, "jane/../*", row.namespace)
+			got, err := d.Inbox(row.tenant, peal.UserRef{ID: "jane/../*", Namespace: row.namespace})
 			if row.refused != "" {
 				if invalid, ok := errors.AsType[*peal.InvalidError](err); !ok || invalid.Field != row.refused {
 					t.Fatalf("got %v, %v, want %s refused", got, err, row.refused)
@@ -311,7 +311,7 @@ func TestDirectoryFindsTheInbox(t *testing.T) {
 			if want := (peal.Inbox{Tenant: row.tenant, Namespace: row.want, User: "jane/../*"}); err != nil || got != want {
 				t.Fatalf("got %v, %v, want %v", got, err, want)
 			}
-			if _, err := d.Inbox(row.tenant, "jane\n", row.namespace); !errors.Is(err, peal.ErrInvalid) {
+			if _, err := d.Inbox(row.tenant, peal.UserRef{ID: "jane\n", Namespace: row.namespace}); !errors.Is(err, peal.ErrInvalid) {
 				t.Errorf("a bad user id: %v", err)
 			}
 		})

@@ -91,20 +91,19 @@ func (d *Directory) Serves(t peal.Tenant) bool { return len(d.of(t).all) > 0 }
 // Has reports whether some realm has a namespace.
 func (d *Directory) Has(ns peal.Namespace) bool { return slices.Contains(d.namespaces, ns) }
 
-// Inbox returns the inbox of a user of a tenant. namespace "" means the
-// tenant's default: the configured one, else the only one of the realms that
-// list the tenant, and where none lists it, of the realms for any. The error is
-// a peal.InvalidError.
-func (d *Directory) Inbox(t peal.Tenant, id, namespace string) (peal.Inbox, error) {
+// Inbox returns the inbox of a user of a tenant. The tenant's default namespace is
+// the configured one, else the only one of the realms that list the tenant, and
+// where none lists it, of the realms for any. The error is a peal.InvalidError.
+func (d *Directory) Inbox(t peal.Tenant, r peal.UserRef) (peal.Inbox, error) {
 	s := d.of(t)
 	if len(s.all) == 0 {
 		return peal.Inbox{}, peal.Invalid("tenant", "must be one that a realm may speak for")
 	}
-	user, err := peal.ParseUserID(id)
+	_, err := peal.ParseUserID(string(r.ID))
 	if invalid, ok := errors.AsType[*peal.InvalidError](err); ok {
 		return peal.Inbox{}, peal.Invalid("recipients", "a user id "+invalid.Reason)
 	}
-	ns := peal.Namespace(namespace)
+	ns := r.Namespace
 	switch {
 	case ns == "" && s.def == "":
 		return peal.Inbox{}, peal.Invalid("recipients", "the tenant has several namespaces and no default: name a namespace")
@@ -113,5 +112,9 @@ func (d *Directory) Inbox(t peal.Tenant, id, namespace string) (peal.Inbox, erro
 	case !slices.Contains(s.all, ns):
 		return peal.Inbox{}, peal.Invalid("recipients", "a namespace must be one of the tenant's")
 	}
-	return peal.Inbox{Tenant: t, Namespace: ns, User: user}, nil
+	return peal.Inbox{Tenant: t, Namespace: ns, User: r.ID}, nil
 }
+
+// DefaultNamespace returns the namespace of a tenant's users that are named without
+// one; "" if they must not be.
+func (d *Directory) DefaultNamespace(t peal.Tenant) peal.Namespace { return d.of(t).def }

@@ -113,10 +113,10 @@ func TestReloadOfTheTenants(t *testing.T) {
 	s.caller(v, "acme", token, other)
 
 	// Who publishes hears of the same tenants.
-	if _, err := v.Directory().Inbox(other, "jane", "acme"); err != nil {
+	if _, err := v.Directory().Inbox(other, peal.UserRef{ID: "jane", Namespace: "acme"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := v.Directory().Inbox(one, "jane", "acme"); !errors.Is(err, peal.ErrInvalid) {
+	if _, err := v.Directory().Inbox(one, peal.UserRef{ID: "jane", Namespace: "acme"}); !errors.Is(err, peal.ErrInvalid) {
 		t.Errorf("%v, want the namespace to be none of the tenant's any more", err)
 	}
 }
@@ -178,7 +178,7 @@ func TestReloadThatRemovesARealm(t *testing.T) {
 	if _, err := v.VerifyLogout(t.Context(), "acme", token); err == nil {
 		t.Error("a logout of the realm is heard")
 	}
-	if _, err := v.Directory().Inbox(one, "jane", "acme"); !errors.Is(err, peal.ErrInvalid) {
+	if _, err := v.Directory().Inbox(one, peal.UserRef{ID: "jane", Namespace: "acme"}); !errors.Is(err, peal.ErrInvalid) {
 		t.Errorf("%v, want the directory to have its namespace no more", err)
 	}
 	if got := v.Status(); len(got) != 2 || got[0].Realm != "globex" {

@@ -1,22 +1,18 @@
 package node
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/intake"
 )
 
 const (
@@ -121,13 +117,13 @@ func (r *request) body(w http.ResponseWriter, v any, room *room) error {
 		return peal.Invalid("body", "did not arrive whole")
 	}
 	r.arrived(w)
-	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(true)); err != nil {
-		return malformed(err)
+	if err := intake.Unmarshal(data, v); err != nil {
+		return err
 	}
 	if _, ok := v.(nullable); ok {
 		return nil
 	}
-	return withoutNull(data)
+	return intake.WithoutNull(data)
 }
 
 // arrived notes that the body was read to its end. From here on the end of reading
@@ -141,64 +137,6 @@ func (r *request) arrived(w http.ResponseWriter) {
 // serialisers of many backends write it. In every other body a null is refused: one
 // that stands for what a caller does not know must not mean everything.
 type nullable interface{ nullMeansAbsent() }
-
-// withoutNull refuses JSON, which is valid, that has a null anywhere.
-func withoutNull(data []byte) error {
-	d := jsontext.NewDecoder(bytes.NewReader(data))
-	for {
-		token, err := d.ReadToken()
-		if err != nil {
-			return nil // it has ended
-		}
-		if token.Kind() == 'n' {
-			return peal.Invalid(fieldOf(d.StackPointer()), "must not be null")
-		}
-	}
-}
-
-// malformed says what is wrong with a JSON body in words for its sender,
-// without quoting it.
-func malformed(err error) error {
-	var semantic *json.SemanticError
-	var syntactic *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &syntactic):
-		return peal.Invalid(fieldOf(syntactic.JSONPointer), "must not be repeated")
-	case errors.As(err, &syntactic):
-		return peal.Invalid(fieldOf(syntactic.JSONPointer), fmt.Sprintf("is not valid JSON at byte %d", syntactic.ByteOffset))
-	case errors.Is(err, json.ErrUnknownName) && errors.As(err, &semantic):
-		return peal.Invalid(fieldOf(semantic.JSONPointer), "is not a known field")
-	case errors.As(err, &semantic):
-		var invalid *peal.InvalidError
-		if errors.As(err, &invalid) {
-			return peal.Invalid(fieldOf(semantic.JSONPointer), invalid.Reason)
-		}
-		return peal.Invalid(fieldOf(semantic.JSONPointer), "has the wrong type")
-	}
-	return peal.Invalid("body", "is not valid JSON")
-}
-
-// maxField bounds what is quoted of a field's name in an error.
-const maxField = 128
-
-// fieldOf names a place in a JSON body as its sender would.
-func fieldOf(p jsontext.Pointer) string {
-	var b strings.Builder
-	for token := range p.Tokens() {
-		if _, err := strconv.Atoi(token); err == nil {
-			b.WriteString("[" + token + "]")
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteByte('.')
-		}
-		b.WriteString(token)
-	}
-	if b.Len() == 0 || b.Len() > maxField {
-		return "body"
-	}
-	return b.String()
-}
 
 func answerJSON(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")

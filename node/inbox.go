@@ -8,11 +8,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/intake"
 )
 
 const (
@@ -412,5 +411,5 @@ func appendListed(b []byte, one listed) (_ []byte, ok bool) {
 	b = append(b, `"cursor":"`...)
 	b = append(b, one.at.String()...)
 	b = append(b, `"}`...)
-	return b, jsontext.Value(b[begin:]).IsValid()
+	return b, intake.Raw(b[begin:]).IsValid()
 }

@@ -7,47 +7,24 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/intake"
 )
 
 const maxRecipients = 1000
 
 // publication is the body of POST …/ticket/notification.
 type publication struct {
-	Recipients   []recipient       `json:"recipients"`
+	Recipients   []peal.UserRef    `json:"recipients"`
 	Notification peal.Notification `json:"notification"`
 }
 
 // nullMeansAbsent implements nullable.
 func (*publication) nullMeansAbsent() {}
-
-// recipient is a user reference: a string, in the tenant's default namespace,
-// or an object that names the namespace.
-type recipient struct {
-	ID        string `json:"id"`
-	Namespace string `json:"namespace"`
-
-	bare bool // given as a string
-}
-
-// UnmarshalJSONFrom implements json.UnmarshalerFrom.
-func (r *recipient) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	switch d.PeekKind() {
-	case '"':
-		r.bare = true
-		return json.UnmarshalDecode(d, &r.ID)
-	case '{':
-		type plain recipient
-		return json.UnmarshalDecode(d, (*plain)(r))
-	}
-	return errors.New("must be a string or an object")
-}
 
 // publish answers POST …/ticket/notification: it stores a notification for
 // each recipient and says so when all are stored.
@@ -97,22 +74,11 @@ func (p *publication) validate(actionHosts []string) error {
 		return peal.Invalid("recipients", "must be 1 to 1000")
 	}
 	for i, to := range p.Recipients {
-		if err := to.validate(); err != nil {
-			return recipientError(i, err)
+		if to.IsZero() {
+			return recipientError(i, peal.Invalid("user", "must not be empty"))
 		}
 	}
 	return under("notification", p.Notification.WithDefaults(time.Now()).Validate(actionHosts))
-}
-
-func (r recipient) validate() error {
-	if _, err := peal.ParseUserID(r.ID); err != nil {
-		return err
-	}
-	if r.bare {
-		return nil
-	}
-	_, err := peal.ParseNamespace(r.Namespace)
-	return err
 }
 
 // inboxes finds the recipients' inboxes.
@@ -120,7 +86,7 @@ func (p *publication) inboxes(d *auth.Directory, t peal.Tenant) ([]peal.Inbox, e
 	to := make([]peal.Inbox, len(p.Recipients))
 	for i, ref := range p.Recipients {
 		var err error
-		if to[i], err = d.Inbox(t, ref.ID, ref.Namespace); err != nil {
+		if to[i], err = d.Inbox(t, ref); err != nil {
 			return nil, recipientError(i, err)
 		}
 	}
@@ -129,22 +95,7 @@ func (p *publication) inboxes(d *auth.Directory, t peal.Tenant) ([]peal.Inbox, e
 
 // recipientError names the recipient that an error is about.
 func recipientError(i int, err error) error {
-	return aboutUser(fmt.Sprintf("recipients[%d]", i), err)
-}
-
-// aboutUser says of which field with a user reference an error is, and of which
-// part of the reference.
-func aboutUser(field string, err error) error {
-	invalid, ok := errors.AsType[*peal.InvalidError](err)
-	if !ok {
-		return err
-	}
-	reason := invalid.Reason
-	switch invalid.Field {
-	case "user", "namespace":
-		reason = "the " + invalid.Field + " " + reason
-	}
-	return peal.Invalid(field, reason)
+	return intake.AboutUser(fmt.Sprintf("recipients[%d]", i), err)
 }
 
 // under puts the name of what an invalid field belongs to before it.

@@ -6,12 +6,13 @@ import (
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/intake"
 )
 
 // erasure is the body of POST {admin}/purge: a tenant, or a user of it.
 type erasure struct {
-	Tenant *string    `json:"tenant"`
-	User   *recipient `json:"user"`
+	Tenant *string       `json:"tenant"`
+	User   *peal.UserRef `json:"user"`
 }
 
 // erased is the answer: how much is gone.
@@ -67,21 +68,19 @@ func (b erasure) meant(n *Node) (in peal.Inbox, err error) {
 		return in, peal.Invalid("tenant", "must be given")
 	}
 	user := b.User
-	if user != nil {
-		if err := user.validate(); err != nil {
-			return in, aboutUser("user", err)
-		}
+	if user != nil && user.IsZero() {
+		return in, peal.Invalid("user", "must not be empty")
 	}
 	if in.Tenant, err = peal.ParseTenant(*b.Tenant); err != nil || user == nil {
 		return in, err
 	}
-	if user.bare {
+	if user.Namespace == "" {
 		if !n.verifier.Directory().Serves(in.Tenant) {
 			return in, peal.Invalid("user", "must name a namespace: no realm speaks for the tenant, so it has no default")
 		}
-		in, err = n.verifier.Directory().Inbox(in.Tenant, user.ID, "")
-		return in, aboutUser("user", err)
+		in, err = n.verifier.Directory().Inbox(in.Tenant, *user)
+		return in, intake.AboutUser("user", err)
 	}
-	in.Namespace, in.User = peal.Namespace(user.Namespace), peal.UserID(user.ID)
+	in.Namespace, in.User = user.Namespace, user.ID
 	return in, nil
 }

@@ -7,16 +7,17 @@ import (
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/intake"
 )
 
 // revocation is the body of a call that revokes. What is given must all fit a
 // token.
 type revocation struct {
-	Realm  *string    `json:"realm"`
-	Tenant *string    `json:"tenant"`
-	User   *recipient `json:"user"`
-	SID    *string    `json:"sid"`
-	JTI    *string    `json:"jti"`
+	Realm  *string       `json:"realm"`
+	Tenant *string       `json:"tenant"`
+	User   *peal.UserRef `json:"user"`
+	SID    *string       `json:"sid"`
+	JTI    *string       `json:"jti"`
 }
 
 // maxClaim bounds the sid and the jti of a revocation, in bytes.
@@ -75,10 +76,8 @@ func (n *Node) revokeAnywhere(w http.ResponseWriter, r *request) error {
 
 // validate holds the body against the bounds, as far as that needs no caller.
 func (b revocation) validate() error {
-	if b.User != nil {
-		if err := b.User.validate(); err != nil {
-			return aboutUser("user", err)
-		}
+	if b.User != nil && b.User.IsZero() {
+		return peal.Invalid("user", "must not be empty")
 	}
 	for name, claim := range map[string]*string{"sid": b.SID, "jti": b.JTI} {
 		if claim != nil && (*claim == "" || len(*claim) > maxClaim) {
@@ -150,17 +149,16 @@ func (n *Node) meant(body revocation) (rev peal.Revocation, err error) {
 }
 
 // user finds whom a reference means, in any tenant if none is given.
-func (n *Node) user(t peal.Tenant, ref recipient) (peal.Namespace, peal.UserID, error) {
+func (n *Node) user(t peal.Tenant, ref peal.UserRef) (peal.Namespace, peal.UserID, error) {
 	if t == "" {
-		if ref.bare {
+		if ref.Namespace == "" {
 			return "", "", peal.Invalid("user", "must name a namespace, or a tenant be given")
 		}
-		ns := peal.Namespace(ref.Namespace)
-		if !n.verifier.Directory().Has(ns) {
+		if !n.verifier.Directory().Has(ref.Namespace) {
 			return "", "", peal.Invalid("user", "the namespace must be that of a realm")
 		}
-		return ns, peal.UserID(ref.ID), nil
+		return ref.Namespace, ref.ID, nil
 	}
-	in, err := n.verifier.Directory().Inbox(t, ref.ID, ref.Namespace)
-	return in.Namespace, in.User, aboutUser("user", err)
+	in, err := n.verifier.Directory().Inbox(t, ref)
+	return in.Namespace, in.User, intake.AboutUser("user", err)
 }
