@@ -70,6 +70,12 @@ type Config struct {
 	// after it. 0 means 30 s; negative: only when there is a reason to.
 	TailCheck time.Duration
 
+	// AckWait is after how long without a sign of its worker a ticket event is given
+	// to another. 0 means 30 s. It counts when the queue is created. Shorter gives
+	// what a worker does that only pauses to two; longer leaves the tickets of one
+	// that died waiting.
+	AckWait time.Duration
+
 	// Timeout bounds one call to JetStream. 0 means 4 s, so that a client has
 	// its 503 within 5.
 	Timeout time.Duration
@@ -91,6 +97,7 @@ func (c Config) withDefaults() Config {
 	c.Retain = cmp.Or(c.Retain, 30*24*time.Hour)
 	c.PerInbox = cmp.Or(c.PerInbox, 500)
 	c.TailCheck = cmp.Or(c.TailCheck, 30*time.Second)
+	c.AckWait = cmp.Or(c.AckWait, 30*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 4*time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c
@@ -114,6 +121,7 @@ type Bus struct {
 	reads, writes     jetstream.JetStream
 
 	partitions []*partition // index: partition number
+	events     *publisher   // of ticket events
 	shards     []*shard
 
 	life    context.Context // ends when Close begins: of what the bus asks for itself
@@ -130,6 +138,9 @@ type Bus struct {
 	inboxReads chan struct{} // a token for each inbox that is being read
 	wishes     *wishes       // of recipients
 	hung       hung          // replicas
+
+	mu   sync.Mutex // protects work
+	work *nats.Conn // for ticket events; nil before Work
 
 	cameBack chan struct{} // capacity 1: servers may have been started anew
 
@@ -196,6 +207,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		}
 		b.partitions = append(b.partitions, part)
 	}
+	b.events = newPublisher(b, eventStream(b.cfg.Region), 1) // those of a ticket in their order
 	b.wishes = newWishes(b)
 	if err := b.eraseAgain(ctx); err != nil {
 		return err
@@ -208,6 +220,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	for _, p := range b.partitions { // only now, for they report to the feeds
 		p.start()
 	}
+	b.done.Go(b.events.run)
 	b.opened.Store(true)
 	return nil
 }
@@ -221,8 +234,14 @@ func (b *Bus) Close() {
 		for _, p := range b.partitions {
 			p.publisher.close()
 		}
+		if b.events != nil {
+			b.events.close()
+		}
 		b.done.Wait()
-		for _, nc := range []*nats.Conn{b.live, b.read, b.write} {
+		b.mu.Lock()
+		work := b.work
+		b.mu.Unlock()
+		for _, nc := range []*nats.Conn{b.live, b.read, b.write, work} {
 			if nc != nil {
 				nc.Close()
 			}
@@ -335,6 +354,7 @@ func (b *Bus) reconnected(purpose string) {
 		for _, p := range b.partitions {
 			p.publisher.stall.end()
 		}
+		b.events.stall.end()
 		select {
 		case b.cameBack <- struct{}{}:
 		default: // it is to be looked for already

@@ -7,6 +7,12 @@ type Stats struct {
 	Stored     atomic.Int64 // notifications stored, once for each inbox
 	Duplicates atomic.Int64 // that an inbox had already
 
+	Events          atomic.Int64 // ticket events stored
+	EventDuplicates atomic.Int64 // that were stored already
+	Worked          atomic.Int64 // ticket events that were worked on and are done
+	Retried         atomic.Int64 // that were put off, once for each time
+	Buried          atomic.Int64 // that have become dead letters
+
 	Followed   atomic.Int64 // inboxes that have a feed now
 	Delivered  atomic.Int64 // messages that a sink took
 	Gaps       atomic.Int64 // declared to a sink
