@@ -31,6 +31,8 @@ func (n *Node) routes() []route {
 	routes := []route{
 		{"GET", Base + "/ticket/sse/notifications", streamed(n.connect)},
 		{"POST", Base + "/ticket/notification", n.publish},
+		{"POST", Base + "/ticket/event", n.takeEvent},
+		{"POST", Base + "/ticket/events", n.takeEvents},
 		{"GET", Base + "/ticket/notification/count", n.count},
 		{"GET", Base + "/ticket/notification/list", n.list},
 		{"PUT", Base + "/ticket/notification/read", n.mark},
