@@ -23,6 +23,14 @@ func (*sentEvent) nullMeansAbsent() {}
 // eventBatch is the body of POST …/ticket/events.
 type eventBatch struct{ events []intake.Raw }
 
+// validate bounds the batch; what is in it is for later.
+func (b eventBatch) validate() error {
+	if len(b.events) == 0 || len(b.events) > maxEvents {
+		return peal.Invalid("events", fmt.Sprintf("must be 1 to %d", maxEvents))
+	}
+	return nil
+}
+
 // takenEvent is the answer for an event that is stored.
 type takenEvent struct {
 	ID        string `json:"id"`
@@ -71,8 +79,8 @@ func (n *Node) takeEvents(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	if len(batch.events) == 0 || len(batch.events) > maxEvents {
-		return peal.Invalid("events", fmt.Sprintf("must be 1 to %d", maxEvents))
+	if err := batch.validate(); err != nil {
+		return err
 	}
 	if refused != nil {
 		return refused

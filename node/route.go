@@ -36,6 +36,7 @@ func (n *Node) routes() []route {
 		{"GET", Base + "/ticket/notification/count", n.count},
 		{"GET", Base + "/ticket/notification/list", n.list},
 		{"PUT", Base + "/ticket/notification/read", n.mark},
+		{"PUT", Base + "/queue/:queueId", n.setQueue},
 		{"GET", Base + "/user/preference", n.readUserPreference},
 		{"PUT", Base + "/user/preference", n.writeUserPreference},
 		{"GET", Base + "/tenant/preference", n.readTenantPreference},
