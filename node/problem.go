@@ -9,6 +9,7 @@ import (
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/sse"
 )
 
@@ -44,6 +45,7 @@ var problems = []struct {
 	{errBrowser, problem{403, "FORBIDDEN", "The admin port takes nothing from a page in a browser"}},
 	{errOrigin, problem{403, "FORBIDDEN", "Only a page of this origin or of an allowed one may begin or end a session"}},
 	{peal.ErrForbidden, problem{403, "FORBIDDEN", "The token does not allow this"}},
+	{bus.ErrNoDeadLetter, problem{404, "NOT_FOUND", "There is no dead letter of this id, or not any more"}},
 	{errNotFound, problem{404, "NOT_FOUND", "There is nothing at this path"}},
 	{errMethod, problem{405, "METHOD_NOT_ALLOWED", "This path has no such method"}},
 	{errNotAcceptable, problem{406, "NOT_ACCEPTABLE", "This path answers with text/event-stream only"}},

@@ -74,6 +74,10 @@ func (n *Node) adminRoutes() []route {
 		{"GET", "/metrics", func(w http.ResponseWriter, r *request) error { metrics.ServeHTTP(w, r.Request); return nil }},
 		{"POST", "/revoke", n.revokeAnywhere},
 		{"POST", "/purge", n.purge},
+		{"GET", "/dead", n.listDead},
+		{"GET", "/dead/:id", n.showDead},
+		{"POST", "/dead/:id/retry", n.retryDead},
+		{"DELETE", "/dead/:id", n.dropDead},
 	}
 }
 
