@@ -19,6 +19,7 @@ func adminCommands() []command {
 			"end connections and refuse their tokens: those that fit all that is given, issued up to now", adminRevoke},
 		{"purge", "--tenant TENANT [--user USER [--namespace NAMESPACE]] [--yes] [flags]",
 			"erase what is kept of a user, or of a whole tenant: notifications, read state, preferences", adminPurge},
+		{"dead", "COMMAND [flags]", "list, show, retry and drop ticket events that could not be worked on", adminDead},
 	}
 }
 

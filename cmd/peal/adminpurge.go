@@ -87,7 +87,7 @@ func confirm(ctx context.Context, in io.Reader, name string) error {
 	select {
 	case line := <-typed:
 		if line != name {
-			return errors.New("nothing was erased, for that was not the name")
+			return errors.New("nothing was erased, for that was something else")
 		}
 		return nil
 	case <-ctx.Done():

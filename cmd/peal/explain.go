@@ -94,14 +94,14 @@ func (x *explanation) setRole(s string) error {
 // parseToken reads the flags and at most one argument, which may stand before
 // them too. An argument too many is not quoted: it may be a token.
 func (c *call) parseToken(fs *flag.FlagSet) (arg string, err error) {
-	if err := fs.Parse(c.args); err == nil && fs.NArg() > 0 {
-		arg = fs.Arg(0)
-		c.args = fs.Args()[1:]
-		if err := fs.Parse(c.args); err == nil && fs.NArg() > 0 {
-			return "", usagef("one token at a time: see peal %s --help", c.name)
-		}
+	args, err := c.parseBoth(fs)
+	if err != nil {
+		return "", err
 	}
-	return arg, c.parse(fs, c.args)
+	if len(args) > 1 {
+		return "", usagef("one token at a time: see peal %s --help", c.name)
+	}
+	return strings.Join(args, ""), nil
 }
 
 // explainRealms are the realms of a file, or of a running dev.

@@ -181,6 +181,27 @@ func (c *call) flags() *flag.FlagSet {
 // parse reads the flags; nothing may follow them. On --help it prints the
 // flags and returns flag.ErrHelp.
 func (c *call) parse(fs *flag.FlagSet, args []string) error {
+	if err := c.parseFlags(fs, args); err != nil {
+		return err
+	}
+	if fs.NArg() > 0 {
+		return usagef("unexpected argument %q: see peal %s --help", fs.Arg(0), c.name)
+	}
+	return nil
+}
+
+// parseBoth reads flags, and arguments that stand before, between and after them.
+func (c *call) parseBoth(fs *flag.FlagSet) (args []string, err error) {
+	for rest := c.args; ; {
+		if err := c.parseFlags(fs, rest); err != nil || fs.NArg() == 0 {
+			return args, err
+		}
+		args, rest = append(args, fs.Arg(0)), fs.Args()[1:]
+	}
+}
+
+// parseFlags reads flags up to the first argument.
+func (c *call) parseFlags(fs *flag.FlagSet, args []string) error {
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(c.stdout, "usage: peal %s %s\n\n%s\n\n", c.name, c.usage, c.summary)
@@ -190,9 +211,6 @@ func (c *call) parse(fs *flag.FlagSet, args []string) error {
 	}
 	if err != nil {
 		return usagef("%v: see peal %s --help", err, c.name)
-	}
-	if fs.NArg() > 0 {
-		return usagef("unexpected argument %q: see peal %s --help", fs.Arg(0), c.name)
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // defaultColumns is how wide a terminal is taken to be that does not say.
@@ -62,14 +64,37 @@ func table(w io.Writer, columns int, rows [][]string) error {
 // its cursor, nor turn the direction in which the rest of a line is read.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\u200c' || r == '\u200d': // join letters and emoji
-			return r
-		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
+		if unseen(r) {
 			return unicode.ReplacementChar
 		}
 		return r
 	}, strings.ToValidUTF8(s, string(unicode.ReplacementChar)))
+}
+
+// unseen reports whether a terminal would do something with r, and not show it.
+func unseen(r rune) bool {
+	if r == '\u200c' || r == '\u200d' { // join letters and emoji
+		return false
+	}
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+}
+
+// plainJSON is JSON that says the same and does nothing to a terminal but to break
+// lines. What would is in strings only, where it can be escaped.
+func plainJSON(b []byte) []byte {
+	var plain []byte
+	for _, r := range strings.ToValidUTF8(string(b), string(unicode.ReplacementChar)) {
+		switch {
+		case r == '\n' || !unseen(r):
+			plain = utf8.AppendRune(plain, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			plain = fmt.Appendf(plain, `\u%04x\u%04x`, high, low)
+		default:
+			plain = fmt.Appendf(plain, `\u%04x`, r)
+		}
+	}
+	return plain
 }
 
 // clamp cuts text to a width, and shows that it did.

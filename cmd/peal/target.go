@@ -195,7 +195,15 @@ func send(ctx context.Context, method, address string, header http.Header, body 
 	if resp.StatusCode >= 300 {
 		var p sse.Problem
 		json.Unmarshal(answer, &p) // an answer without a problem has none to tell
-		return nil, nil, fmt.Errorf("refused: %s", strings.Join(strings.Fields(fmt.Sprint(resp.StatusCode, " ", p.Code, " ", p.Detail)), " "))
+		return nil, nil, refusedError{resp.StatusCode, strings.Join(strings.Fields(fmt.Sprint(resp.StatusCode, " ", p.Code, " ", p.Detail)), " ")}
 	}
 	return answer, resp.Header, nil
 }
+
+// refusedError is a refusal of a service.
+type refusedError struct {
+	status int
+	text   string // status, code and detail
+}
+
+func (e refusedError) Error() string { return "refused: " + e.text }

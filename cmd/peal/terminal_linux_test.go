@@ -75,6 +75,36 @@ func TestInboxKnowsATerminal(t *testing.T) {
 	}
 }
 
+func TestDropAsksOnATerminal(t *testing.T) {
+	const page = `{"deadLetters":[{"id":"a-1","buried":"2025-07-10T12:35:00.000Z","reason":"because\u001b[2J"},{"id":"a-2"}],"next":null}`
+	for _, tt := range []struct {
+		name   string
+		typed  string
+		args   []string
+		status int
+		asked  int
+		want   string
+	}{
+		{"one", "a-1\n", []string{"drop", "a-1"}, 0, 1, "erases dead letter a-1 at "},
+		{"two", "2\n", []string{"drop", "a-1", "a-2"}, 0, 2, "erases 2 dead letters at "},
+		{"all", "2\n", []string{"drop", "--all"}, 0, 3, "erases 2 dead letters at "},
+		{"all of a tenant", "2\n", []string{"drop", "--all", "--tenant", string(tenantShared)}, 0, 3, "erases 2 dead letters of tenant " + string(tenantShared) + " at "},
+		{"another number", "3\n", []string{"drop", "--all"}, 1, 1, "nothing was erased"},
+		{"yes", "yes\n", []string{"drop", "a-1"}, 1, 0, "nothing was erased"},
+		{"unasked", "", []string{"drop", "--all", "--yes"}, 0, 3, `{"dropped":2}`},
+		{"a table", "", []string{"list"}, 0, 1, "REASON\na-1 "},
+		{"no table", "", []string{"list", "--json"}, 0, 1, `{"deadLetters":[{"id":"a-1"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newAdminServer(t, 200, "application/json", page)
+			seen, status := onTerminal(t, 80, tt.typed, append([]string{"admin", "dead"}, append(tt.args, "--admin", s.URL)...)...)
+			if status != tt.status || len(s.asked) != tt.asked || !strings.Contains(seen, tt.want) || strings.Contains(seen, "\x1b") {
+				t.Errorf("exit status %d, asked %q, seen %q, want %d, %d and %q", status, s.asked, seen, tt.status, tt.asked, tt.want)
+			}
+		})
+	}
+}
+
 func TestPurgeAsksOnATerminal(t *testing.T) {
 	tenant := string(tenantShared)
 	for _, tt := range []struct {
