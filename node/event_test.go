@@ -203,19 +203,7 @@ func (s *site) waiting() (all []storedEvent) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	nc, err := nats.Connect("", nats.InProcessServer(s.nats))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	stream, err := js.Stream(ctx, "PEAL_EVENT_local")
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	stream := s.eventStream()
 	state := stream.CachedInfo().State
 	for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
 		m, err := stream.GetMsg(ctx, seq)
@@ -720,24 +708,36 @@ func (s *site) boundEvents(change func(*jetstream.StreamConfig)) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	cfg := s.eventStream().CachedInfo().Config
+	change(&cfg)
+	if _, err := s.jetStream().UpdateStream(ctx, cfg); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// jetStream is that of the site, past the bus.
+func (s *site) jetStream() jetstream.JetStream {
+	s.t.Helper()
 	nc, err := nats.Connect("", nats.InProcessServer(s.nats))
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer nc.Close()
+	s.t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	stream, err := js.Stream(ctx, "PEAL_EVENT_local")
+	return js
+}
+
+// eventStream is the stream of events.
+func (s *site) eventStream() jetstream.Stream {
+	s.t.Helper()
+	stream, err := s.jetStream().Stream(context.Background(), "PEAL_EVENT_local")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cfg := stream.CachedInfo().Config
-	change(&cfg)
-	if _, err := js.UpdateStream(ctx, cfg); err != nil {
-		s.t.Fatal(err)
-	}
+	return stream
 }
 
 // Where only some fit, each hears what became of it, and a retry brings the rest.

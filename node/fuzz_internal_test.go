@@ -111,6 +111,35 @@ func FuzzPublication(f *testing.F) {
 	})
 }
 
+// No body of a batch is our fault, and one that is read has the events that stand in
+// it, whatever they are.
+func FuzzEventBatch(f *testing.F) {
+	for _, s := range []string{
+		"", "null", "{}", "[]", `{"events":[]}`, `{"events":[{"a":1,"a":2},null,7,"\ud800"]}`, "{\"events\":[\"\xff\"]}", `{"events":[1],"events":[2]}`,
+		`{"Events":[1]}`, `{"events":[1]}{}`, `{"events":{}}`, `{"events":[1],"x":2}`, `{"ev\u0065nts":[ [1 ] ]} `, strings.Repeat(`{"events":[`, 6000), `nullx`, `{"events":[1],}`,
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		var batch eventBatch
+		if err := readBody([]byte(body), &batch); err != nil {
+			if got := problemOf(err); got.status != 400 || !utf8.ValidString(err.Error()) || len(err.Error()) > 1000 {
+				t.Fatalf("got %d for %q", got.status, err)
+			}
+			return
+		}
+		var naive struct{ Events []json.RawMessage }
+		if err := json.Unmarshal([]byte(body), &naive); err != nil || len(naive.Events) != len(batch.events) {
+			t.Fatalf("%q is read as %q, and by others as %q (%v)", body, batch.events, naive.Events, err)
+		}
+		for i, e := range naive.Events {
+			if string(e) != string(batch.events[i]) {
+				t.Fatalf("%q is read as %q, and by others as %q", body, batch.events, naive.Events)
+			}
+		}
+	})
+}
+
 // An Accept is refused only with 406, and never if it also names the event
 // stream.
 func FuzzAccept(f *testing.F) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/intake"
 	"github.com/pealhq/peal/sse"
 )
 
@@ -181,5 +183,94 @@ func wantArrived(t *testing.T, body string, answer []byte, arrived []map[string]
 				t.Fatalf("%s: arrived as %q, sent as %q", name, n[name], want)
 			}
 		}
+	}
+}
+
+// No body of an event is our fault. What is accepted is stored, once, as a worker can
+// read it, with a namespace for everybody; what is refused is not. In a batch the same
+// becomes of it.
+func FuzzEvent(f *testing.F) {
+	s := start(f, func(c *config) { c.node.EventsPerTenant = -1 })
+	publisher := s.publisher()
+	handler := s.node.Handler()
+	for _, body := range []string{
+		"", "{", "null", "{}", goodEvent, shortEvent("", "t"), "\xff", `{"id":"\ud800"}`, strings.Repeat("[", 20000), goodEvent + goodEvent,
+		`{"type":"merge","ticket":{"id":">","number":"*","title":"\u2028</script>","assigneeId":{"id":".","namespace":"strict"}},"expiresAt":"2025-07-10T12:35:00+02:00"}`,
+		`{"type":"mention","ticket":{"id":"1","number":"1","title":"T","title":"U"},"mentions":[null]}`,
+		`{"type":"approval","actor":{"id":"a","name":"A","namespace":"globex"},"ticket":{"id":"1","number":"1","title":"T"},"approvers":["",{}]}`,
+		`{"id":"` + strings.Repeat("é", 64) + `","type":"ticketDeleted","actor":null,"ticket":{"id":"1","number":"1","title":"T"},"comment":{"text":"a\nb"},"sla":null}`,
+	} {
+		f.Add(body)
+	}
+	stream := s.eventStream()
+	ask := func(t *testing.T, path, body string) *httptest.ResponseRecorder {
+		r := s.request(context.Background(), "POST", path, publisher, body)
+		if body == "" {
+			r.Header.Set("Content-Type", "application/json")
+			r.Body = httptest.NewRequest("POST", "/", nil).Body
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		return w
+	}
+	state := func(t *testing.T) (last uint64) {
+		info, err := stream.Info(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.State.LastSeq
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		s.t = t
+		before := state(t)
+		w := ask(t, eventPath, body)
+		var taken takenEvent
+		if w.Code >= 500 || w.Code != 202 && w.Code != 400 && w.Code != 413 || json.Unmarshal(w.Body.Bytes(), &taken) != nil {
+			t.Fatalf("got %d %s", w.Code, w.Body)
+		}
+		after := state(t)
+		if stored := after - before; (stored == 1) != (w.Code == 202 && !taken.Duplicate) || stored > 1 {
+			t.Fatalf("%d are stored, answered %d %s", stored, w.Code, w.Body)
+		}
+		if after > before {
+			m, err := stream.GetMsg(context.Background(), after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantReadable(t, m.Data, taken.ID)
+		}
+		if !json.Valid([]byte(body)) || len(body) > 1_000_000 {
+			return
+		}
+		b := ask(t, eventsPath, batch(body))
+		var answer struct{ Results []takenEvent }
+		if b.Code != 200 || json.Unmarshal(b.Body.Bytes(), &answer) != nil || len(answer.Results) != 1 {
+			t.Fatalf("in a batch: got %d %s", b.Code, b.Body)
+		}
+		if in := answer.Results[0]; (in.Status == 0) != (w.Code == 202) || in.Detail != taken.Detail {
+			t.Fatalf("in a batch: got %s, alone %s", b.Body, w.Body)
+		}
+	})
+}
+
+// wantReadable holds a stored event against what a worker expects.
+func wantReadable(t *testing.T, data []byte, id string) {
+	t.Helper()
+	var e peal.TicketEvent
+	err := intake.Unmarshal(data, &e)
+	if err == nil {
+		err = e.Validate()
+	}
+	if err != nil || e.ID != id || id == "" || e.OccurredAt.IsZero() {
+		t.Fatalf("stored as %s (%v), accepted as %q", data, err, id)
+	}
+	err = e.Resolve(func(field string, r peal.UserRef) (peal.UserRef, error) {
+		if r.Namespace == "" || r.ID == "" {
+			return r, fmt.Errorf("%s is %+v", field, r)
+		}
+		return r, nil
+	})
+	if err != nil || !e.Actor.IsSystem() && e.Actor.Namespace == "" {
+		t.Fatalf("stored as %s: %v", data, err)
 	}
 }

@@ -106,141 +106,170 @@ func TestOpenAPIHasTheLengthsOfLists(t *testing.T) {
 	}
 }
 
-// A ticket event has the fields and the bounds of its schema, and of those that are
-// below it.
-func TestOpenAPIDescribesATicketEvent(t *testing.T) {
-	d := document(t)
-	schemas := at(t, d, "components", "schemas").(tree)
+// fullEvent is an event that says everything.
+func fullEvent() peal.TicketEvent {
 	moment := peal.EventTime{Timestamp: peal.NewTimestamp(time.Unix(1, 0))}
 	user := peal.UserRef{ID: "a", Namespace: "acme"}
-	full := peal.TicketEvent{
+	users := []peal.UserRef{user}
+	return peal.TicketEvent{
 		ID: "1", Type: "comment", OccurredAt: moment,
 		Actor: &peal.EventActor{Actor: peal.Actor{ID: "a", Name: "A"}, Namespace: "acme"},
 		Ticket: peal.Ticket{
 			ID: "1", Number: "1", Title: "T", Category: "C", Priority: "P", Status: "S", QueueID: "q",
-			AssigneeID: user, RequesterID: user, WatcherIDs: []peal.UserRef{user},
+			AssigneeID: user, RequesterID: user, WatcherIDs: users,
 		},
 		PreviousAssigneeID: user, PreviousQueueID: "q", PreviousStatus: "S", NewStatus: "S",
-		Mentions: []peal.UserRef{user}, Approvers: []peal.UserRef{user}, Recipients: []peal.UserRef{user},
+		Mentions: users, Approvers: users, Recipients: users,
 		Comment: peal.EventComment{ID: "c", Text: "T", Internal: true}, Approval: peal.EventApproval{ID: "a", Decision: "approved"},
 		SLA: peal.EventSLA{Type: "response", Target: moment}, MergedInto: "2", ExpiresAt: moment,
 	}
+}
+
+// decodeEvent reads an event as its call does.
+func decodeEvent(v any) error {
+	var sent sentEvent
+	if err := readBody(encode(v), &sent); err != nil {
+		return err
+	}
+	return sent.check()
+}
+
+// What publishers of events send, and what they are answered, has the fields of its
+// schema.
+func TestOpenAPIDescribesTicketEvents(t *testing.T) {
+	d := document(t)
+	schemas := at(t, d, "components", "schemas").(tree)
+	full := fullEvent()
 	event := at(t, schemas, "TicketEvent").(tree)
-	wantFields(t, "TicketEvent", event, full.Encode())
-	wantFields(t, "Ticket", at(t, schemas, "Ticket").(tree), encode(full.Ticket))
-	wantFields(t, "EventActor", at(t, schemas, "EventActor").(tree), encode(full.Actor))
-	wantFields(t, "comment", at(t, event, "properties", "comment").(tree), encode(full.Comment))
-	wantFields(t, "approval", at(t, event, "properties", "approval").(tree), encode(full.Approval))
-	wantFields(t, "sla", at(t, event, "properties", "sla").(tree), encode(full.SLA))
-	wantFields(t, "TakenEvent", at(t, schemas, "TakenEvent").(tree), encode(takenEvent{}))
-	wantFields(t, "Problem", at(t, schemas, "Problem").(tree), encode(told{}))
+	for _, tt := range []struct {
+		what   string
+		schema any
+		made   []byte
+	}{
+		{"TicketEvent", event, full.Encode()},
+		{"Ticket", schemas["Ticket"], encode(full.Ticket)},
+		{"EventActor", schemas["EventActor"], encode(full.Actor)},
+		{"comment", at(t, event, "properties", "comment"), encode(full.Comment)},
+		{"approval", at(t, event, "properties", "approval"), encode(full.Approval)},
+		{"sla", at(t, event, "properties", "sla"), encode(full.SLA)},
+		{"TakenEvent", schemas["TakenEvent"], encode(takenEvent{})},
+		{"Problem", schemas["Problem"], encode(told{})},
+		{"QueueMembers", schemas["QueueMembers"], encode(membership{})},
+		{"QueueSize", schemas["QueueSize"], encode(queueSize{})},
+	} {
+		wantFields(t, tt.what, tt.schema.(tree), tt.made)
+	}
 	if diff := cmp.Diff(sorted(peal.EventTypes()), enum(t, d, "EventType")); diff != "" {
 		t.Errorf("EventType (-code +openapi.yaml):\n%s", diff)
 	}
 
-	// What of an object is given by setting one of its properties.
-	var whole tree
-	decode := func(v tree) error {
-		var sent sentEvent
-		if err := readBody(encode(v), &sent); err != nil {
-			return err
-		}
-		return sent.check()
+	body := func(path, method string) any {
+		return at(t, d, "paths", Base+path, method, "requestBody", "content", "application/json")
 	}
-	if err := json.Unmarshal(full.Encode(), &whole); err != nil {
-		t.Fatal(err)
-	}
-	with := func(path []string, value any) error {
-		v := maps.Clone(whole)
-		if len(path) == 2 {
-			inner := maps.Clone(v[path[0]].(tree))
-			inner[path[1]] = value
-			value = inner
-		}
-		v[path[0]] = value
-		return decode(v)
-	}
-	without := func(path []string) error {
-		v := maps.Clone(whole)
-		if len(path) == 1 {
-			delete(v, path[0])
-			return decode(v)
-		}
-		inner := maps.Clone(v[path[0]].(tree))
-		delete(inner, path[1])
-		v[path[0]] = inner
-		return decode(v)
-	}
-	checked := 0
-	hold := func(schema tree, prefix ...string) {
-		required := []string{}
-		if schema["required"] != nil {
-			required = stringsOf(schema["required"])
-		}
-		for name, p := range at(t, schema, "properties").(tree) {
-			path := append(slices.Clone(prefix), name)
-			if err := without(path); (err != nil) != slices.Contains(required, name) {
-				t.Errorf("without %q, required are %q: %v", path, required, err)
-			}
-			p := p.(tree)
-			if ref, ok := p["$ref"].(string); ok {
-				p = resolve(t, d, ref)
-			}
-			if values, ok := p["enum"].([]any); ok {
-				for _, v := range append(values, "?") {
-					if err := with(path, v); (err == nil) != slices.Contains(values, v) {
-						t.Errorf("%q: %v, of %v: %v", path, v, values, err)
-					}
-					checked++
-				}
-			}
-			most, bounded := p["maxLength"].(int)
-			if !bounded {
-				continue
-			}
-			least, _ := p["minLength"].(int)
-			if name == "namespace" {
-				least = 0 // of the directory, and the pattern is the domain's
-			}
-			for n, ok := range map[int]bool{least - 1: false, least: true, most: true, most + 1: false} {
-				if n < 0 {
-					continue
-				}
-				checked++
-				if err := with(path, strings.Repeat("x", n)); (err == nil) != ok {
-					t.Errorf("%q of %d, of %d to %d: %v", path, n, least, most, err)
-				}
-			}
-		}
-	}
-	hold(event)
-	hold(at(t, schemas, "Ticket").(tree), "ticket")
-	hold(at(t, schemas, "EventActor").(tree), "actor")
-	for _, name := range []string{"comment", "approval", "sla"} {
-		hold(at(t, event, "properties", name).(tree), name)
-	}
-	if checked < 60 {
-		t.Errorf("only %d bounds were checked", checked)
-	}
-
-	examples := at(t, d, "paths", Base+"/ticket/event", "post", "requestBody", "content", "application/json", "examples").(tree)
-	for name, e := range examples {
-		if err := decode(at(t, e, "value").(tree)); err != nil {
+	for name, e := range at(t, body("/ticket/event", "post"), "examples").(tree) {
+		if err := decodeEvent(at(t, e, "value")); err != nil {
 			t.Errorf("example %s: %v", name, err)
 		}
 	}
 	var batch eventBatch
-	example := at(t, d, "paths", Base+"/ticket/events", "post", "requestBody", "content", "application/json", "example")
-	if err := readBody(encode(example), &batch); err != nil || len(batch.events) == 0 {
+	err := readBody(encode(at(t, body("/ticket/events", "post"), "example")), &batch)
+	if err == nil {
+		err = batch.validate()
+	}
+	for _, e := range batch.events {
+		if err == nil {
+			err = decodeEvent(json.RawMessage(e))
+		}
+	}
+	if err != nil {
 		t.Errorf("example of a batch: %v", err)
 	}
 	var members membership
-	example = at(t, d, "paths", Base+"/queue/{queueId}", "put", "requestBody", "content", "application/json", "example")
-	if err := readBody(encode(example), &members); err != nil || members.validate() != nil {
-		t.Errorf("example of a queue: %v %v", err, members.validate())
+	err = readBody(encode(at(t, body("/queue/{queueId}", "put"), "example")), &members)
+	if err == nil {
+		err = members.validate()
 	}
-	wantFields(t, "QueueMembers", at(t, schemas, "QueueMembers").(tree), encode(members))
-	wantFields(t, "QueueSize", at(t, schemas, "QueueSize").(tree), encode(queueSize{}))
+	if err != nil {
+		t.Errorf("example of a queue: %v", err)
+	}
+}
+
+// varied is an event of which one property is changed, by a path of one or two names.
+type varied tree
+
+func (v varied) changed(path []string, change func(tree)) error {
+	event := maps.Clone(v)
+	of := tree(event)
+	if len(path) == 2 {
+		of = maps.Clone(v[path[0]].(tree))
+		event[path[0]] = of
+	}
+	change(of)
+	return decodeEvent(event)
+}
+
+func (v varied) with(path []string, value any) error {
+	return v.changed(path, func(of tree) { of[path[len(path)-1]] = value })
+}
+
+func (v varied) without(path []string) error {
+	return v.changed(path, func(of tree) { delete(of, path[len(path)-1]) })
+}
+
+// Of what is required of an event nothing may be absent, and of the rest everything;
+// and a text may be as long, and say just what, as is documented.
+func TestOpenAPIHasTheBoundsOfATicketEvent(t *testing.T) {
+	d := document(t)
+	var v varied
+	if err := json.Unmarshal(fullEvent().Encode(), &v); err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	want := func(ok bool, err error, format string, args ...any) {
+		t.Helper()
+		if checked++; (err == nil) != ok {
+			t.Errorf("%s: got %v, want it taken: %v", fmt.Sprintf(format, args...), err, ok)
+		}
+	}
+	hold := func(schema tree, prefix ...string) {
+		required := []any{}
+		if schema["required"] != nil {
+			required = schema["required"].([]any)
+		}
+		for name, p := range at(t, schema, "properties").(tree) {
+			path := append(slices.Clone(prefix), name)
+			want(!slices.Contains(required, any(name)), v.without(path), "without %q", path)
+			property := p.(tree)
+			if ref, ok := property["$ref"].(string); ok {
+				property = resolve(t, d, ref)
+			}
+			if values, ok := property["enum"].([]any); ok {
+				for _, value := range values {
+					want(true, v.with(path, value), "%q: %v", path, value)
+				}
+				want(false, v.with(path, "?"), "%q: ?", path)
+			}
+			if most, ok := property["maxLength"].(int); ok {
+				least, _ := property["minLength"].(int)
+				if least > 0 {
+					want(false, v.with(path, strings.Repeat("x", least-1)), "%q, too short", path)
+				}
+				want(true, v.with(path, strings.Repeat("x", least)), "%q, as short as it may be", path)
+				want(true, v.with(path, strings.Repeat("x", most)), "%q, as long as it may be", path)
+				want(false, v.with(path, strings.Repeat("x", most+1)), "%q, too long", path)
+			}
+		}
+	}
+	event := resolve(t, d, "#/components/schemas/TicketEvent")
+	hold(event)
+	hold(resolve(t, d, "#/components/schemas/Ticket"), "ticket")
+	hold(resolve(t, d, "#/components/schemas/EventActor"), "actor")
+	for _, name := range []string{"comment", "approval", "sla"} {
+		hold(at(t, event, "properties", name).(tree), name)
+	}
+	if checked < 100 {
+		t.Errorf("only %d bounds were held", checked)
+	}
 }
 
 // Each call with a caller says which statuses it has, by what it takes.
