@@ -444,6 +444,7 @@ func TestEventsAreIdempotent(t *testing.T) {
 	key, other := header("Idempotency-Key", "retry 1"), header("Idempotency-Key", "retry 2")
 	bare := shortEvent("", "t")
 	named := shortEvent("e1", "t")
+	made := make(map[string]bool) // ids
 
 	for _, row := range []struct {
 		name      string
@@ -464,9 +465,14 @@ func TestEventsAreIdempotent(t *testing.T) {
 		{"neither", publisher, bare, nil, false},
 		{"nor here", publisher, bare, nil, false},
 	} {
-		if taken := s.take(row.by, row.event, row.edits...); taken.Duplicate != row.duplicate {
+		taken := s.take(row.by, row.event, row.edits...)
+		if taken.Duplicate != row.duplicate {
 			t.Errorf("%s: got %+v, want duplicate: %v", row.name, taken, row.duplicate)
 		}
+		if taken.ID != "e1" && !row.duplicate && made[taken.ID] {
+			t.Errorf("%s: got %s, which another has", row.name, taken.ID)
+		}
+		made[taken.ID] = true
 	}
 
 	// In a batch by the key and the place.
