@@ -63,7 +63,11 @@ func newPartition(b *Bus, number int) *partition {
 		bus: b, number: number, wake: make(chan struct{}, 1),
 		stream: inboxStream(b.cfg.Region, number), stateStream: stateStream(b.cfg.Region, number),
 	}
-	p.publisher = newPublisher(b, p.stream)
+	groups := 1
+	if b.cfg.Replicas > 1 {
+		groups = 4 // a batch waits for the network then
+	}
+	p.publisher = newPublisher(b, p.stream, groups)
 	p.reader, p.asker = newReader(b), newReader(b)
 	p.gate = newGate(b.cfg.Timeout)
 	return p

@@ -56,10 +56,9 @@ func (b *Bus) Publish(ctx context.Context, publications ...Publication) (Publish
 		in peal.Inbox
 		id string
 	}
-	o := &order{done: make(chan struct{})}
 	named := 0
 	seen := make(map[copyOf]bool)
-	posts := make(map[*publisher][]*post)
+	o := newOrder()
 	for _, p := range publications {
 		named += len(p.To)
 		body := p.Notification.Encode()
@@ -70,35 +69,52 @@ func (b *Bus) Publish(ctx context.Context, publications ...Publication) (Publish
 			}
 			seen[c] = true
 			part, pl := b.partition(in)
-			posts[part.publisher] = append(posts[part.publisher], &post{order: o, msg: b.message(in, pl, p.Notification, body)})
+			o.add(part.publisher, b.message(in, pl, p.Notification, body))
 		}
 	}
-	if len(seen) == 0 {
-		return Published{}, nil
-	}
-	tries, err := admit(posts)
-	if err != nil {
+	if err := b.store(ctx, o); err != nil {
 		return Published{}, unavailable(publishing, err)
 	}
+	result := Published{Duplicates: named - len(seen)}
+	for _, post := range o.posts {
+		switch {
+		case post.err != nil:
+			return Published{}, unavailable(publishing, post.err)
+		case post.duplicate:
+			result.Duplicates++
+		default:
+			result.Stored++
+		}
+	}
+	b.stats.Stored.Add(int64(result.Stored))
+	b.stats.Duplicates.Add(int64(result.Duplicates))
+	return result, nil
+}
+
+// store has an order stored, and returns when every post of it is answered. Before
+// an error some of them may be: see answers.
+func (b *Bus) store(ctx context.Context, o *order) error {
+	if len(o.posts) == 0 {
+		return nil
+	}
+	tries, err := admit(o.by)
+	if err != nil {
+		return err
+	}
 	if tries {
+		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, tryPatience)
 		defer cancel()
 	}
-	o.pending = len(seen)
-	for p, batch := range posts {
+	o.pending = len(o.posts)
+	for p, batch := range o.by {
 		p.enqueue(batch)
 	}
 	if err := b.await(ctx, o); err != nil {
 		o.abandoned.Store(true)
-		return Published{}, unavailable(publishing, err)
+		return err
 	}
-	if o.err != nil {
-		return Published{}, unavailable(publishing, o.err)
-	}
-	o.result.Duplicates += named - len(seen)
-	b.stats.Stored.Add(int64(o.result.Stored))
-	b.stats.Duplicates.Add(int64(o.result.Duplicates))
-	return o.result, nil
+	return nil
 }
 
 // publishing is what an error of a publish was about.
@@ -168,48 +184,76 @@ func (b *Bus) message(in peal.Inbox, pl place, n peal.Notification, body []byte)
 	}
 }
 
-// order is one call of Publish: posts that are answered together.
+// order is what one call has to store: posts that are answered together. It is
+// made by newOrder and add, and then given to store, once.
 type order struct {
+	posts []*post                // all, as they were added
+	by    map[*publisher][]*post // the same
+
 	abandoned atomic.Bool // nobody waits for the answer any more
 
-	mu      sync.Mutex // protects the rest until done is closed
+	mu      sync.Mutex // protects pending, and the answers of posts until done is closed
 	pending int
-	result  Published
-	err     error // the first
 
 	done chan struct{} // closed when pending is 0
+}
+
+func newOrder() *order {
+	return &order{by: make(map[*publisher][]*post), done: make(chan struct{})}
+}
+
+// add adds a message to be stored by a publisher, in the order of its calls.
+func (o *order) add(p *publisher, m *nats.Msg) {
+	post := &post{order: o, msg: m}
+	o.posts = append(o.posts, post)
+	o.by[p] = append(o.by[p], post)
+}
+
+// answers returns what every post was answered by now, in the order of add. A post
+// that was not has the error of store, err.
+func (o *order) answers(err error) []answered {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := make([]answered, len(o.posts))
+	for i, p := range o.posts {
+		all[i] = p.answered
+		if !p.is {
+			all[i].err = err
+		}
+	}
+	return all
 }
 
 // post is one message of an order.
 type post struct {
 	order *order
 	msg   *nats.Msg
+	answered
+}
+
+// answered is what became of a post.
+type answered struct {
+	is        bool
+	duplicate bool
+	err       error
 }
 
 func (p *post) answer(duplicate bool, err error) {
 	o := p.order
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case err != nil:
-		if o.err == nil {
-			o.err = err
-		}
-	case duplicate:
-		o.result.Duplicates++
-	default:
-		o.result.Stored++
-	}
+	p.answered = answered{true, duplicate, err}
 	if o.pending--; o.pending == 0 {
 		close(o.done)
 	}
 }
 
 const (
-	maxGroup  = 1000  // messages of an atomic batch, the server's bound
-	minBatch  = 8     // fewer go as single publishes: a batch costs about 2.2 ms on one replica, whatever its size
-	maxSingly = 256   // of a refused batch so many go as single publishes: a known one costs next to nothing so
-	maxQueued = 32768 // posts that wait for a group; more are refused
+	maxGroup  = 1000     // messages of an atomic batch, the server's bound
+	maxBytes  = 16 << 20 // of a group, which JetStream holds in memory; a notification has 16 kB at most, an update 256
+	minBatch  = 8        // fewer go as single publishes: a batch costs about 2.2 ms on one replica, whatever its size
+	maxSingly = 256      // of a refused batch so many go as single publishes: a known one costs next to nothing so
+	maxQueued = 32768    // posts that wait for a group; more are refused
 )
 
 // publisher stores messages in one stream by groups that clock themselves: one
@@ -229,11 +273,9 @@ type publisher struct {
 	closed bool
 }
 
-func newPublisher(b *Bus, stream string) *publisher {
-	groups := 1
-	if b.cfg.Replicas > 1 {
-		groups = 4
-	}
+// newPublisher makes one that has so many groups under way at most. With several,
+// what waits together may be stored in another order.
+func newPublisher(b *Bus, stream string, groups int) *publisher {
 	return &publisher{
 		bus: b, stream: stream, stall: newStall(b, stream),
 		wake: make(chan struct{}, 1), under: make(chan struct{}, groups),
@@ -303,17 +345,17 @@ func (p *publisher) run() {
 }
 
 // take removes the next group from the queue: no two of one message id, which
-// would make the server refuse the batch, and none that nobody waits for any
-// more, or a backlog would be worked off in vain.
+// would make the server refuse the batch, no more bytes than it may hold, and none
+// that nobody waits for any more, or a backlog would be worked off in vain.
 func (p *publisher) take() (group []*post, closed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ids := make(map[string]bool)
-	n := 0
+	n, size := 0, 0
 	for ; n < len(p.queue) && len(group) < maxGroup; n++ {
 		post := p.queue[n]
 		id := post.msg.Header.Get(jetstream.MsgIDHeader)
-		if ids[id] {
+		if ids[id] || len(group) > 0 && size+len(post.msg.Data) > maxBytes {
 			break
 		}
 		if post.order.abandoned.Load() {
@@ -321,6 +363,7 @@ func (p *publisher) take() (group []*post, closed bool) {
 			continue
 		}
 		ids[id] = true
+		size += len(post.msg.Data)
 		group = append(group, post)
 	}
 	p.queue = p.queue[n:]
