@@ -60,6 +60,10 @@ type Config struct {
 	// back to the oldest that is unread, so more cost time only where that is far.
 	PerInbox int
 
+	// PerTenant is how many ticket updates of a tenant are kept for a day, the
+	// newest. 0 means 4,096. Who was away for more fetches their list again.
+	PerTenant int
+
 	// Store is how many bytes of disk the streams may take together when they
 	// are created. 0 means as much as their default bounds, about 3.3 GB for
 	// one partition.
@@ -90,6 +94,7 @@ func (c Config) withDefaults() Config {
 	c.Replicas = cmp.Or(c.Replicas, replicas)
 	c.Retain = cmp.Or(c.Retain, 30*24*time.Hour)
 	c.PerInbox = cmp.Or(c.PerInbox, 500)
+	c.PerTenant = cmp.Or(c.PerTenant, 4096)
 	c.TailCheck = cmp.Or(c.TailCheck, 30*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 4*time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
@@ -99,7 +104,7 @@ func (c Config) withDefaults() Config {
 func (c Config) layout() layout {
 	return layout{
 		region: c.Region, partitions: c.Partitions, replicas: c.Replicas,
-		retain: c.Retain, perInbox: int64(c.PerInbox), store: c.Store,
+		retain: c.Retain, perInbox: int64(c.PerInbox), perTenant: int64(c.PerTenant), store: c.Store,
 	}
 }
 
@@ -114,6 +119,7 @@ type Bus struct {
 	reads, writes     jetstream.JetStream
 
 	partitions []*partition // index: partition number
+	tickets    *publisher   // of ticket updates
 	shards     []*shard
 
 	life    context.Context // ends when Close begins: of what the bus asks for itself
@@ -185,7 +191,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		return err
 	}
 
-	n, err := ensure(ctx, b.reads, b.cfg.layout())
+	n, err := ensure(ctx, b.reads, b.cfg.layout(), b.log)
 	if err != nil {
 		return err
 	}
@@ -196,6 +202,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		}
 		b.partitions = append(b.partitions, part)
 	}
+	b.tickets = newPublisher(b, ticketStream(b.cfg.Region), 1) // those of a ticket in their order
 	b.wishes = newWishes(b)
 	if err := b.eraseAgain(ctx); err != nil {
 		return err
@@ -208,6 +215,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	for _, p := range b.partitions { // only now, for they report to the feeds
 		p.start()
 	}
+	b.done.Go(b.tickets.run)
 	b.opened.Store(true)
 	return nil
 }
@@ -220,6 +228,9 @@ func (b *Bus) Close() {
 		b.watches.close()
 		for _, p := range b.partitions {
 			p.publisher.close()
+		}
+		if b.tickets != nil {
+			b.tickets.close()
 		}
 		b.done.Wait()
 		for _, nc := range []*nats.Conn{b.live, b.read, b.write} {
@@ -335,6 +346,7 @@ func (b *Bus) reconnected(purpose string) {
 		for _, p := range b.partitions {
 			p.publisher.stall.end()
 		}
+		b.tickets.stall.end()
 		select {
 		case b.cameBack <- struct{}{}:
 		default: // it is to be looked for already

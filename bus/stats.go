@@ -6,6 +6,7 @@ import "sync/atomic"
 type Stats struct {
 	Stored     atomic.Int64 // notifications stored, once for each inbox
 	Duplicates atomic.Int64 // that an inbox had already
+	Updates    atomic.Int64 // ticket updates stored
 
 	Followed   atomic.Int64 // inboxes that have a feed now
 	Delivered  atomic.Int64 // messages that a sink took
