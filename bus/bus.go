@@ -213,7 +213,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		}
 		b.partitions = append(b.partitions, part)
 	}
-	b.events = newPublisher(b, eventStream(b.cfg.Region), 1) // those of a ticket in their order
+	b.events = newPublisher(b, eventStream(b.cfg.Region), 1)   // those of a ticket in their order
 	b.tickets = newPublisher(b, ticketStream(b.cfg.Region), 1) // those of a ticket in their order
 	b.wishes = newWishes(b)
 	if err := b.eraseAgain(ctx); err != nil {
