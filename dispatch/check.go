@@ -104,7 +104,8 @@ func (w *walk) node(n parse.Node) error {
 		}
 		return w.nodes(n.ElseList)
 	}
-	return fmt.Errorf("%s is not for these templates, which have no other control than {{if}}", n)
+	head, _, _ := strings.Cut(n.String(), "}}")
+	return fmt.Errorf("%s}} is not for these templates, which have no other control than {{if}}", head)
 }
 
 func (w *walk) pipe(p *parse.PipeNode) error {

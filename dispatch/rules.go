@@ -78,30 +78,33 @@ type told struct {
 	why why
 }
 
-// who works out who is told of an event, in the order in which the rules come to
-// them, and how each is told.
-func who(ev *peal.TicketEvent, p *People) (users []peal.Inbox, how map[peal.Inbox]told) {
-	of := ev.Type.Notifies()
-	how = make(map[peal.Inbox]told)
+// user is one who is told.
+type user struct {
+	inbox peal.Inbox
+	told
+}
+
+// users works out who is told of an event, in the order in which the rules come to
+// them.
+func users(ev *peal.TicketEvent, p *People) []user {
+	var all []user
+	place := make(map[peal.Inbox]int, len(p.Watchers)+len(p.Queue)) // in all
 	tell := func(r peal.Reason) {
-		as, why := as(of, r), only(r)
-		for _, in := range p.by(r) {
-			if p.isActor(in) {
-				continue
+		list, to := p.by(r), told{as(ev.Type.Notifies(), r), only(r)}
+		all = slices.Grow(all, len(list))
+		for _, in := range list {
+			i, known := place[in]
+			switch {
+			case known:
+				all[i].add(to)
+			case !p.isActor(in):
+				place[in] = len(all)
+				all = append(all, user{in, to})
 			}
-			t, known := how[in]
-			if !known {
-				users = append(users, in)
-				t.as = as
-			} else if as.StrongerThan(t.as) {
-				t.as = as
-			}
-			t.why |= why
-			how[in] = t
 		}
 	}
 	for _, row := range rules {
-		if row.of != of {
+		if row.of != ev.Type.Notifies() {
 			continue
 		}
 		for _, r := range row.told {
@@ -115,7 +118,15 @@ func who(ev *peal.TicketEvent, p *People) (users []peal.Inbox, how map[peal.Inbo
 		tell(mention)
 		tell(recipient)
 	}
-	return users, how
+	return all
+}
+
+// add makes t what a user is told who is also told as also.
+func (t *told) add(also told) {
+	if also.as.StrongerThan(t.as) {
+		t.as = also.as
+	}
+	t.why |= also.why
 }
 
 // Rules turn ticket events into notifications. They do not change and may be used
@@ -135,22 +146,20 @@ type Rules struct {
 // an event that is within its own bound of bytes and makes a notification which is
 // not.
 func (r *Rules) Notifications(t peal.Tenant, ev peal.TicketEvent, p People) ([]bus.Publication, error) {
-	users, how := who(&ev, &p)
 	var all []bus.Publication
-	place := make(map[told]int) // of the publication in all
-	for _, in := range users {
-		to := how[in]
-		i, ok := place[to]
+	place := make(map[told]int) // in all
+	for _, u := range users(&ev, &p) {
+		i, ok := place[u.told]
 		if !ok {
-			n, err := r.compose(t, &ev, to)
+			n, err := r.compose(t, &ev, u.told)
 			if err != nil {
 				return nil, err
 			}
 			i = len(all)
-			place[to] = i
+			place[u.told] = i
 			all = append(all, bus.Publication{Notification: n})
 		}
-		all[i].To = append(all[i].To, in)
+		all[i].To = append(all[i].To, u.inbox)
 	}
 	return all, nil
 }

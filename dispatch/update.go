@@ -18,7 +18,7 @@ func Update(ev peal.TicketEvent, p People) (u peal.TicketUpdate, sees, lost []pe
 		Changes:      changes(&ev, &p),
 		UpdatedAt:    ev.OccurredAt.Timestamp,
 	}
-	told := make(map[peal.Inbox]bool)
+	told := make(map[peal.Inbox]bool, len(p.Watchers)+len(p.Queue))
 	add := func(to *[]peal.Inbox, lists ...[]peal.Inbox) {
 		for _, list := range lists {
 			for _, in := range list {

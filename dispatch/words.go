@@ -37,7 +37,7 @@ type words [parts]*template.Template
 // are the hosts that an absolute actionUrl may name, as for
 // peal.Notification.Validate. The error says which template is not good, and why.
 func NewRules(t Templates, actionHosts []string) (*Rules, error) {
-	r := &Rules{actionHosts: actionHosts, words: make(map[peal.Tenant]map[peal.Type]words)}
+	r := &Rules{actionHosts: slices.Clone(actionHosts), words: make(map[peal.Tenant]map[peal.Type]words)}
 	var err error
 	if r.defaults, err = r.parse(defaultWords()); err != nil {
 		return nil, fmt.Errorf("default templates: %w", err)

@@ -360,7 +360,7 @@ func TestBadTemplatesAreRefused(t *testing.T) {
 		{"a call", message("{{call .Type}}"), "call is not a function of these templates"},
 		{"what fails for some data", message("{{slice .Type 99}}"), "slice is not a function"},
 		{"a text as long as wanted", message(`{{printf "%1000000d" 1}}`), "printf is not a function"},
-		{"a loop", message("{{range .Type}}x{{end}}"), "is not for these templates, which have no other control than {{if}}"},
+		{"a loop", message("{{range .Type}}x\n{{end}}"), "{{range .Type}} is not for these templates, which have no other control than {{if}}"},
 		{"with", message("{{with .Type}}{{.}}{{end}}"), "is not for these templates"},
 		{"with in an else", message("{{if .Type}}{{else with .Type}}{{.}}{{end}}"), "unexpected <with>"},
 		{"a variable", message("{{$x := .Type}}{{$x}}"), "variables are not for these templates"},
