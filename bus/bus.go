@@ -145,9 +145,6 @@ type Bus struct {
 	wishes     *wishes       // of recipients
 	hung       hung          // replicas
 
-	mu   sync.Mutex // protects work
-	work *nats.Conn // for ticket events; nil before Work
-
 	cameBack chan struct{} // capacity 1: servers may have been started anew
 
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
@@ -243,10 +240,7 @@ func (b *Bus) Close() {
 			p.close()
 		}
 		b.done.Wait()
-		b.mu.Lock()
-		work := b.work
-		b.mu.Unlock()
-		for _, nc := range []*nats.Conn{b.live, b.read, b.write, work} {
+		for _, nc := range []*nats.Conn{b.live, b.read, b.write} {
 			if nc != nil {
 				nc.Close()
 			}

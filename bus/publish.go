@@ -97,6 +97,9 @@ func (b *Bus) store(ctx context.Context, o *order) error {
 	if len(o.posts) == 0 {
 		return nil
 	}
+	if err := ctx.Err(); err != nil { // it has come too late
+		return err
+	}
 	tries, err := admit(o.by)
 	if err != nil {
 		return err

@@ -26,12 +26,17 @@ func (r *Rules) compose(t peal.Tenant, ev *peal.TicketEvent, to told) (peal.Noti
 		Title:        cmp.Or(r.write(t, title, f), ev.Ticket.Title), // which may be of spaces
 		Message:      r.write(t, message, f),
 		Priority:     to.as.DefaultPriority(),
-		Category:     ev.Ticket.Category,
+		Category:     line(ev.Ticket.Category, peal.MaxTitle),
 		CreatedAt:    ev.OccurredAt.Timestamp,
 		ActionURL:    r.write(t, actionURL, f),
 		Actor:        actorOf(ev),
 		Metadata:     metadata(ev),
 		Reasons:      to.why.list(),
+	}
+	// What an event may say takes more room in a notification where JSON escapes it,
+	// or a template says it twice. No event is too large to be told of.
+	for most := peal.MaxMessage / 2; len(n.Encode()) > peal.MaxEncoded && most > 0; most /= 2 {
+		n.Message = line(n.Message, most)
 	}
 	return n, n.Validate(r.actionHosts)
 }
@@ -55,12 +60,13 @@ func actorOf(ev *peal.TicketEvent) *peal.Actor {
 	return &actor
 }
 
-// metadata returns what an event says under the keys that peal knows.
+// metadata returns what an event says under the keys that peal knows. A status is
+// cut, as texts are.
 func metadata(ev *peal.TicketEvent) peal.Metadata {
 	var m peal.Metadata
 	for _, row := range []struct{ key, value string }{
-		{"previousStatus", ev.PreviousStatus},
-		{"newStatus", ev.NewStatus},
+		{"previousStatus", line(ev.PreviousStatus, peal.MaxTitle)},
+		{"newStatus", line(ev.NewStatus, peal.MaxTitle)},
 		{"slaType", ev.SLA.Type},
 		{"slaTarget", text(ev.SLA.Target)},
 		{"commentId", ev.Comment.ID},
@@ -113,11 +119,14 @@ func (r *Rules) fit(p part, s string) string {
 	case message:
 		return line(s, peal.MaxMessage)
 	}
-	if s = strings.TrimSpace(s); peal.CheckActionURL(s, r.actionHosts) != nil {
+	if s = strings.TrimSpace(s); len(s) > maxLink || peal.CheckActionURL(s, r.actionHosts) != nil {
 		return ""
 	}
 	return s
 }
+
+// maxLink is how long a link may be, in bytes. Many proxies take no longer one.
+const maxLink = 2048
 
 // line makes s one line of text of at most so many characters.
 func line(s string, most int) string {

@@ -300,18 +300,50 @@ func TestHostileEventsStayData(t *testing.T) {
 	}
 }
 
-// An event that fits but makes a notification that does not is an error about it,
-// not a crash.
-func TestAnEventTooLargeToTell(t *testing.T) {
-	s := on(peal.Comment, assigned("ann"))
-	s.ev.Ticket.Category = "c"
-	s.ev.Ticket.Category = strings.Repeat("c", peal.MaxEncoded+1-len(s.ev.Encode()))
-	if err := s.ev.Validate(); err != nil {
-		t.Fatal(err)
+// An event that is accepted is told, also one of which a part fills it, in characters
+// that JSON has six bytes for.
+func TestNoEventIsTooLargeToTell(t *testing.T) {
+	templates := dispatch.Templates{"": {peal.Comment: {
+		Title: "{{.Comment.Text}}", Message: "{{.Comment.Text}}{{.Comment.Text}}", ActionURL: "/{{path .Comment.Text}}",
+	}}}
+	for name, fill := range map[string]func(*peal.TicketEvent, string){
+		"the category":        func(e *peal.TicketEvent, s string) { e.Ticket.Category = s },
+		"the status":          func(e *peal.TicketEvent, s string) { e.Ticket.Status = s },
+		"the previous status": func(e *peal.TicketEvent, s string) { e.PreviousStatus = s },
+		"the new status":      func(e *peal.TicketEvent, s string) { e.NewStatus = s },
+		"the comment":         func(e *peal.TicketEvent, s string) { e.Comment.Text = s },
+	} {
+		for _, char := range []string{"c", "\u2028", "\"", "é"} {
+			s := on(peal.Comment, assigned("ann"))
+			s.ev.Actor = &peal.EventActor{Actor: peal.Actor{ID: strings.Repeat("\u2028", 40), Name: strings.Repeat("\u2028", peal.MaxTitle)}}
+			s.ev.Ticket.Title = strings.Repeat("\u2028", peal.MaxTitle)
+			fill(&s.ev, char)
+			for n := peal.MaxEncoded; n > 0; n /= 2 { // as much as there is room for
+				for fits := true; fits; {
+					more := s.ev
+					fill(&more, strings.Repeat(char, n)+part(s.ev, name))
+					if fits = more.Validate() == nil; fits {
+						s.ev = more
+					}
+				}
+			}
+			if len(part(s.ev, name)) < 1000 {
+				t.Fatalf("%s of %q: only %d bytes", name, char, len(part(s.ev, name)))
+			}
+			told, err := rules(t, templates).Notifications(tenant, s.ev, s.people(t))
+			if err != nil || len(told) != 1 {
+				t.Errorf("%s of %q: %d, %v", name, char, len(told), err)
+			}
+		}
 	}
-	if told, err := rules(t, nil).Notifications(tenant, s.ev, s.people(t)); fieldOf(err) != "notification" || told != nil {
-		t.Errorf("got %d, %v", len(told), err)
-	}
+}
+
+// part is one of the parts of an event that have no bound of their own.
+func part(e peal.TicketEvent, name string) string {
+	return map[string]string{
+		"the category": e.Ticket.Category, "the status": e.Ticket.Status, "the previous status": e.PreviousStatus,
+		"the new status": e.NewStatus, "the comment": e.Comment.Text,
+	}[name]
 }
 
 // A template that is not good is found at start, by its name.
