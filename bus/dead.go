@@ -60,7 +60,7 @@ func (b *Bus) DeadLetters(ctx context.Context, t peal.Tenant, after string, limi
 	from := uint64(1)
 	if after != "" {
 		place := ParseCursor(after)
-		if place.Epoch != epoch {
+		if place.Epoch != epoch || place.Elsewhere {
 			return nil, "", peal.Invalid("after", "must be the id of a dead letter")
 		}
 		from = place.Seq + 1
@@ -100,7 +100,7 @@ func (b *Bus) deadLetter(ctx context.Context, id string) (DeadLetter, error) {
 	if err != nil {
 		return DeadLetter{}, unavailable(doing, err)
 	}
-	if place.Epoch != epoch || place.Elsewhere {
+	if place.Epoch != epoch || place.Elsewhere || place.Seq == 0 { // JetStream counts from 1
 		return DeadLetter{}, ErrNoDeadLetter
 	}
 	m, err := b.getFromLeader(ctx, deadStream(b.cfg.Region), leaderGet{Seq: place.Seq})

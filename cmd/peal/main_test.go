@@ -129,6 +129,7 @@ func TestUsage(t *testing.T) {
 	replicas := write("replicas.yaml", "replicas: 99\n")
 	negative := write("negative.yaml", "connects-per-user: -1\n")
 	requests := write("requests.yaml", "requests-per-user: -1\n")
+	events := write("events.yaml", "events-per-tenant: -1\n")
 	nested := write("nested.yaml", "action-hosts:\n  a: b\n")
 	good := write("good.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    jwks: https://id.example/jwks\n    audiences: [peal]\n    tenants: any\n")
 	realms := write("realms.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    surprise: 1\n")
@@ -171,6 +172,7 @@ func TestUsage(t *testing.T) {
 		{"heartbeat too long", []string{"dev", "--heartbeat", "61s"}, 2, []string{"--heartbeat", "1m"}},
 		{"negative connects", []string{"config", "check", "--config", negative}, 2, []string{"connects-per-user"}},
 		{"negative requests", []string{"config", "check", "--config", requests}, 2, []string{"requests-per-user"}},
+		{"negative events", []string{"config", "check", "--config", events}, 2, []string{"events-per-tenant"}},
 		{"negative drain window", []string{"dev", "--drain-window", "-1s"}, 2, []string{"drain-window", "duration"}},
 		{"bad region", []string{"dev", "--region", "EU-1"}, 2, []string{"--region"}},
 		{"bad log format", []string{"dev", "--log-format", "xml"}, 2, []string{"--log-format"}},
