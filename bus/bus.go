@@ -60,6 +60,10 @@ type Config struct {
 	// back to the oldest that is unread, so more cost time only where that is far.
 	PerInbox int
 
+	// PerTenant is how many ticket updates of a tenant are kept for a day, the
+	// newest. 0 means 4,096. Who was away for more fetches their list again.
+	PerTenant int
+
 	// Store is how many bytes of disk the streams may take together when they
 	// are created. 0 means as much as their default bounds, about 3.3 GB for
 	// one partition.
@@ -96,6 +100,7 @@ func (c Config) withDefaults() Config {
 	c.Replicas = cmp.Or(c.Replicas, replicas)
 	c.Retain = cmp.Or(c.Retain, 30*24*time.Hour)
 	c.PerInbox = cmp.Or(c.PerInbox, 500)
+	c.PerTenant = cmp.Or(c.PerTenant, 4096)
 	c.TailCheck = cmp.Or(c.TailCheck, 30*time.Second)
 	c.AckWait = cmp.Or(c.AckWait, 30*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 4*time.Second)
@@ -106,7 +111,7 @@ func (c Config) withDefaults() Config {
 func (c Config) layout() layout {
 	return layout{
 		region: c.Region, partitions: c.Partitions, replicas: c.Replicas,
-		retain: c.Retain, perInbox: int64(c.PerInbox), store: c.Store,
+		retain: c.Retain, perInbox: int64(c.PerInbox), perTenant: int64(c.PerTenant), store: c.Store,
 	}
 }
 
@@ -122,6 +127,7 @@ type Bus struct {
 
 	partitions []*partition // index: partition number
 	events     *publisher   // of ticket events
+	tickets    *publisher   // of ticket updates
 	shards     []*shard
 
 	life    context.Context // ends when Close begins: of what the bus asks for itself
@@ -138,9 +144,6 @@ type Bus struct {
 	inboxReads chan struct{} // a token for each inbox that is being read
 	wishes     *wishes       // of recipients
 	hung       hung          // replicas
-
-	mu   sync.Mutex // protects work
-	work *nats.Conn // for ticket events; nil before Work
 
 	cameBack chan struct{} // capacity 1: servers may have been started anew
 
@@ -196,7 +199,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		return err
 	}
 
-	n, err := ensure(ctx, b.reads, b.cfg.layout())
+	n, err := ensure(ctx, b.reads, b.cfg.layout(), b.log)
 	if err != nil {
 		return err
 	}
@@ -207,7 +210,8 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		}
 		b.partitions = append(b.partitions, part)
 	}
-	b.events = newPublisher(b, eventStream(b.cfg.Region), 1) // those of a ticket in their order
+	b.events = newPublisher(b, eventStream(b.cfg.Region), 1)   // those of a ticket in their order
+	b.tickets = newPublisher(b, ticketStream(b.cfg.Region), 1) // those of a ticket in their order
 	b.wishes = newWishes(b)
 	if err := b.eraseAgain(ctx); err != nil {
 		return err
@@ -221,6 +225,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		p.start()
 	}
 	b.done.Go(b.events.run)
+	b.done.Go(b.tickets.run)
 	b.opened.Store(true)
 	return nil
 }
@@ -231,22 +236,29 @@ func (b *Bus) Close() {
 	b.once.Do(func() {
 		b.end()
 		b.watches.close()
-		for _, p := range b.partitions {
-			p.publisher.close()
-		}
-		if b.events != nil {
-			b.events.close()
+		for _, p := range b.publishers() {
+			p.close()
 		}
 		b.done.Wait()
-		b.mu.Lock()
-		work := b.work
-		b.mu.Unlock()
-		for _, nc := range []*nats.Conn{b.live, b.read, b.write, work} {
+		for _, nc := range []*nats.Conn{b.live, b.read, b.write} {
 			if nc != nil {
 				nc.Close()
 			}
 		}
 	})
+}
+
+// publishers lists those that there are; not all while the bus opens.
+func (b *Bus) publishers() (all []*publisher) {
+	for _, p := range b.partitions {
+		all = append(all, p.publisher)
+	}
+	for _, p := range []*publisher{b.events, b.tickets} {
+		if p != nil {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // Closed is closed when the bus can't go on, against our will: a connection to
@@ -351,10 +363,9 @@ func (b *Bus) reconnected(purpose string) {
 	}
 	if purpose == "write" {
 		b.wishes.stall.end()
-		for _, p := range b.partitions {
-			p.publisher.stall.end()
+		for _, p := range b.publishers() {
+			p.stall.end()
 		}
-		b.events.stall.end()
 		select {
 		case b.cameBack <- struct{}{}:
 		default: // it is to be looked for already

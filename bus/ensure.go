@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -12,15 +14,16 @@ import (
 
 // ensure creates the streams and buckets of the region that do not exist yet,
 // and returns the number of partitions, which is the bus's own where there are
-// streams already. It never changes what exists; where that can't serve us, it
-// says why. Several processes may call it at once: one creates, the others
+// streams already. What exists stays as it is, but for a stream of a form that an
+// older version has made, which is brought to this one's; where it can't serve us,
+// ensure says why. Several processes may call it at once: one creates, the others
 // find.
-func ensure(ctx context.Context, js jetstream.JetStream, l layout) (partitions int, err error) {
+func ensure(ctx context.Context, js jetstream.JetStream, l layout, log *slog.Logger) (partitions int, err error) {
 	if l.partitions, err = storedPartitions(ctx, js, l); err != nil {
 		return 0, err
 	}
 	for _, cfg := range l.streams() {
-		if err := ensureStream(ctx, js, cfg); err != nil {
+		if err := l.ensureStream(ctx, js, cfg, log); err != nil {
 			return 0, fmt.Errorf("ensure stream %s: %w", cfg.Name, err)
 		}
 	}
@@ -34,7 +37,7 @@ func ensure(ctx context.Context, js jetstream.JetStream, l layout) (partitions i
 
 // restore creates what is missing of the streams of a running bus.
 func (b *Bus) restore(ctx context.Context) error {
-	_, err := ensure(ctx, b.reads, b.layout()) // another number of partitions shows when they are read
+	_, err := ensure(ctx, b.reads, b.layout(), b.log) // another number of partitions shows when they are read
 	return err
 }
 
@@ -65,7 +68,7 @@ func storedPartitions(ctx context.Context, js jetstream.JetStream, l layout) (in
 
 // ensureStream looks first: for a stream that exists the server refuses to
 // create it, by its name or because its bytes could not be reserved twice.
-func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) error {
+func (l layout) ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, log *slog.Logger) error {
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		var refused error
@@ -79,7 +82,43 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	if err != nil {
 		return err
 	}
-	return compatible(want, s.CachedInfo().Config)
+	have := s.CachedInfo().Config
+	if next, what := l.upgrade(want, have); what != "" {
+		if s, err = js.UpdateStream(ctx, next); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		log.Info("stream of an older version is brought up to date", "stream", want.Name, "what", what)
+		have = s.CachedInfo().Config
+	}
+	return compatible(want, have)
+}
+
+// upgrade returns what a stream that an older version has made is to become, and
+// what that changes; "" if nothing. Nothing is removed or bounded by it that was not
+// before.
+func (l layout) upgrade(want, have jetstream.StreamConfig) (next jetstream.StreamConfig, what string) {
+	switch next = have; have.Name {
+	case eventStream(l.region):
+		if !have.AllowAtomicPublish && slices.Equal(have.Subjects, want.Subjects) {
+			next.AllowAtomicPublish = true
+			return next, "events can be stored in batches"
+		}
+	case ticketStream(l.region):
+		// Updates had a subject for each ticket. None was ever stored: nothing is lost
+		// that is not found under its new subject.
+		if len(have.Metadata[metaEpoch]) == epochLen && slices.Equal(have.Subjects, []string{wildcards(subject("ticket", string(l.region)), 2)}) {
+			want = withEpoch(want, newEpoch())
+			next.Subjects, next.RePublish, next.Metadata = want.Subjects, want.RePublish, maps.Clone(have.Metadata)
+			next.Metadata[metaEpoch] = want.Metadata[metaEpoch]
+			if have.MaxMsgsPerSubject > 0 {
+				next.MaxMsgsPerSubject = max(have.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+			}
+			next.Duplicates = max(have.Duplicates, want.Duplicates)
+			next.AllowAtomicPublish = true
+			return next, "ticket updates have a subject for each tenant"
+		}
+	}
+	return next, ""
 }
 
 // compatible reports what about an existing stream would break the feed or

@@ -40,7 +40,7 @@ func Locate(in peal.Inbox, partitions int, kind string, r Region) (int, string) 
 
 // Ensure creates what is missing of the streams of b.
 func (b *Bus) Ensure(ctx context.Context) error {
-	_, err := ensure(ctx, b.reads, b.cfg.layout())
+	_, err := ensure(ctx, b.reads, b.cfg.layout(), b.log)
 	return err
 }
 
@@ -334,4 +334,9 @@ func (b *Bus) Remembered() int {
 	b.recents.mu.Lock()
 	defer b.recents.mu.Unlock()
 	return b.recents.size
+}
+
+// EncodeUpdate is the stored form of a ticket update.
+func EncodeUpdate(u peal.TicketUpdate, sees, lost []peal.Inbox) []byte {
+	return encodeUpdate(u, audienceOf(sees), audienceOf(lost))
 }

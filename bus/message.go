@@ -14,6 +14,8 @@ type Message struct {
 
 	previous uint64 // of a live message: the sequence before it in this inbox
 	frame    []byte
+
+	addressed *addressed // of a ticket update that was read
 }
 
 // as returns the message with its read state. A live one is not read, as a rule,

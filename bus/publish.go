@@ -97,6 +97,9 @@ func (b *Bus) store(ctx context.Context, o *order) error {
 	if len(o.posts) == 0 {
 		return nil
 	}
+	if err := ctx.Err(); err != nil { // it has come too late
+		return err
+	}
 	tries, err := admit(o.by)
 	if err != nil {
 		return err
@@ -254,10 +257,11 @@ func (p *post) answer(duplicate bool, err error) {
 }
 
 const (
-	maxGroup  = 1000  // messages of an atomic batch, the server's bound
-	minBatch  = 8     // fewer go as single publishes: a batch costs about 2.2 ms on one replica, whatever its size
-	maxSingly = 256   // of a refused batch so many go as single publishes: a known one costs next to nothing so
-	maxQueued = 32768 // posts that wait for a group; more are refused
+	maxGroup  = 1000     // messages of an atomic batch, the server's bound
+	maxBytes  = 16 << 20 // of a group, which JetStream holds in memory; a notification has 16 kB at most, an update 256
+	minBatch  = 8        // fewer go as single publishes: a batch costs about 2.2 ms on one replica, whatever its size
+	maxSingly = 256      // of a refused batch so many go as single publishes: a known one costs next to nothing so
+	maxQueued = 32768    // posts that wait for a group; more are refused
 )
 
 // publisher stores messages in one stream by groups that clock themselves: one
@@ -349,17 +353,17 @@ func (p *publisher) run() {
 }
 
 // take removes the next group from the queue: no two of one message id, which
-// would make the server refuse the batch, and none that nobody waits for any
-// more, or a backlog would be worked off in vain.
+// would make the server refuse the batch, no more bytes than it may hold, and none
+// that nobody waits for any more, or a backlog would be worked off in vain.
 func (p *publisher) take() (group []*post, closed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ids := make(map[string]bool)
-	n := 0
+	n, size := 0, 0
 	for ; n < len(p.queue) && len(group) < maxGroup; n++ {
 		post := p.queue[n]
 		id := post.msg.Header.Get(jetstream.MsgIDHeader)
-		if ids[id] {
+		if ids[id] || len(group) > 0 && size+len(post.msg.Data) > maxBytes {
 			break
 		}
 		if post.order.abandoned.Load() {
@@ -367,6 +371,7 @@ func (p *publisher) take() (group []*post, closed bool) {
 			continue
 		}
 		ids[id] = true
+		size += len(post.msg.Data)
 		group = append(group, post)
 	}
 	p.queue = p.queue[n:]

@@ -6,6 +6,7 @@ import "sync/atomic"
 type Stats struct {
 	Stored     atomic.Int64 // notifications stored, once for each inbox
 	Duplicates atomic.Int64 // that an inbox had already
+	Updates    atomic.Int64 // ticket updates stored
 
 	Events          atomic.Int64 // ticket events stored
 	EventDuplicates atomic.Int64 // that were stored already

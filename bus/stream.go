@@ -31,6 +31,7 @@ type layout struct {
 	replicas   int
 	retain     time.Duration // of a notification
 	perInbox   int64         // the newest so many are shown
+	perTenant  int64         // ticket updates, the newest so many
 	store      int64         // bytes of disk for all together; 0: no more than the defaults add up to
 }
 
@@ -69,7 +70,8 @@ func queueBucket(r Region) string        { return "PEAL_QUEUE_" + string(r) }
 func limitBucket(r Region) string        { return "PEAL_LIMIT_" + string(r) }
 func revokedBucket() string              { return "PEAL_REVOKED" }
 func bucketStream(b string) string       { return "KV_" + b }
-func wildcardRefs(prefix string) string  { return prefix + ".{{wildcard(1)}}.{{wildcard(2)}}" }
+func wildcardRef(prefix string) string   { return prefix + ".{{wildcard(1)}}" }
+func wildcardRefs(prefix string) string  { return wildcardRef(prefix) + ".{{wildcard(2)}}" }
 func wildcardRefs3(prefix string) string { return wildcardRefs(prefix) + ".{{wildcard(3)}}" }
 
 // republish sends what is stored on to subjects that name the epoch: a follower
@@ -110,11 +112,10 @@ func (l layout) event() jetstream.StreamConfig {
 			Source:      source,
 			Destination: wildcardRefs(subject("work", string(l.region)) + ".{{partition(32,1,2)}}"),
 		},
-		Retention:  jetstream.WorkQueuePolicy,
-		Discard:    jetstream.DiscardNew,
-		MaxBytes:   l.bytes(eventBytes),
-		Duplicates: duplicateWindow,
-
+		Retention:          jetstream.WorkQueuePolicy,
+		Discard:            jetstream.DiscardNew,
+		MaxBytes:           l.bytes(eventBytes),
+		Duplicates:         duplicateWindow,
 		AllowAtomicPublish: true,
 	}
 }
@@ -175,19 +176,23 @@ func (l layout) state(p int) jetstream.StreamConfig {
 	}
 }
 
-// ticket holds which tickets changed, for lists on a screen.
+// ticket holds which tickets changed, for lists on a screen. All updates of a tenant
+// are in one subject: see docs/decisions/list-updates-by-tenant.md.
 func (l layout) ticket() jetstream.StreamConfig {
-	source := wildcards(subject("ticket", string(l.region)), 2)
+	source := wildcards(subject("ticket", string(l.region)), 1)
 	return jetstream.StreamConfig{
-		Name:              ticketStream(l.region),
-		Subjects:          []string{source},
-		RePublish:         republish(source, subject("liveticket", string(l.region)), wildcardRefs),
-		Retention:         jetstream.LimitsPolicy,
-		Discard:           jetstream.DiscardOld,
-		MaxAge:            24 * time.Hour,
-		MaxMsgsPerSubject: 32,
-		MaxBytes:          l.bytes(ticketBytes),
-		AllowDirect:       true,
+		Name:               ticketStream(l.region),
+		Subjects:           []string{source},
+		RePublish:          republish(source, subject("liveticket", string(l.region)), wildcardRef),
+		Retention:          jetstream.LimitsPolicy,
+		Discard:            jetstream.DiscardOld,
+		MaxAge:             24 * time.Hour,
+		MaxMsgsPerSubject:  l.perTenant,
+		MaxMsgSize:         maxUpdate,
+		MaxBytes:           l.bytes(ticketBytes),
+		Duplicates:         duplicateWindow,
+		AllowDirect:        true,
+		AllowAtomicPublish: true,
 	}
 }
 

@@ -117,8 +117,7 @@ func (t *Task) Bury(ctx context.Context, event, reason string) error {
 // Work has the ticket events of the region worked on, by this process and all others
 // that work, until ctx ends or the bus closes, and returns when no task is under
 // way. do is called concurrently, but for events of one partition one after the
-// other in the whole cluster; its context ends lastTask after ctx. A process works
-// once at most.
+// other in the whole cluster; its context ends lastTask after ctx.
 //
 // An event whose worker is not heard of for Config.AckWait is given to another.
 func (b *Bus) Work(ctx context.Context, do func(context.Context, *Task)) error {
@@ -126,9 +125,10 @@ func (b *Bus) Work(ctx context.Context, do func(context.Context, *Task)) error {
 	if err != nil {
 		return fmt.Errorf("connect to NATS: %w", err)
 	}
-	b.mu.Lock()
-	b.work = nc // Close closes it
-	b.mu.Unlock()
+	defer func() {
+		nc.SetClosedHandler(nil) // it is meant
+		nc.Close()
+	}()
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(b.cfg.Timeout))
 	if err != nil {
 		return err
