@@ -106,7 +106,7 @@ func TestDeadLettersAreListedAndShown(t *testing.T) {
 	s.bury(2, "the rule\x1b[2J\nhas panicked")
 	s.onBus(string(acme), "=dA", []byte(`{"id":"<b>`+canary+"</b>\u202e"+`",  "x":1,"x":12345678901234567890}`))
 	s.bury(1, "x: is not a known field")
-	hostile := []string{"", "{", "\xff\xfe", "{\"a\":\"\xff\"}", "\x1b[2J" + canary, strings.Repeat("x", 100_000)}
+	hostile := []string{"", "{", "\xff\xfe", "{\"a\":\"\xff\"}", "\x1b[2J" + canary, strings.Repeat("x", 600_000)}
 	for _, data := range hostile {
 		s.onBus("nobody", "x", []byte(data))
 		s.bury(1, "is not valid JSON")
@@ -238,7 +238,7 @@ func TestDeadLettersAreRetriedAndDropped(t *testing.T) {
 
 func TestDeadLetterCallsThatAreRefused(t *testing.T) {
 	s := start(t, nil)
-	s.onBus(string(acme), "=dA", []byte(strings.Repeat("x", 100_000)))
+	s.onBus(string(acme), "=dA", []byte(strings.Repeat("x", 600_000)))
 	s.onBus("nobody", "x", []byte(`{}`))
 	s.bury(2, "because")
 	all, _ := s.dead("")

@@ -200,7 +200,7 @@ func TestHostileDeadLettersAreHarmless(t *testing.T) {
 	m.publish(`{"id":"` + hostile + `","a":"\u001b[2J"}`)
 	m.publish("\x1b[2J\xff")
 	m.buryAll(2, "is not valid JSON: \x1b]0;owned\x07")
-	m.publish(strings.Repeat("x", 100_000))
+	m.publish(strings.Repeat("x", 600_000))
 	m.buryAll(1, "is too large")
 
 	all := m.list().DeadLetters
