@@ -313,22 +313,22 @@ func (b *Bus) partition(in peal.Inbox) (*partition, place) {
 // connect opens one connection. It reconnects for ever, after a pause that
 // grows to 2 s and is random, so that many nodes do not come back at once.
 // Nothing is buffered meanwhile: a publish without a server fails at once.
-func (b *Bus) connect(purpose string) (*nats.Conn, error) {
-	opts := []nats.Option{
-		nats.Name("peal-" + purpose),
+func (b *Bus) connect(purpose string, more ...nats.Option) (*nats.Conn, error) {
+	opts := append(more,
+		nats.Name("peal-"+purpose),
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1),
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
 			most := min(time.Duration(attempts)*100*time.Millisecond, 2*time.Second)
 			return most/2 + rand.N(most/2+1)
 		}),
-		nats.PingInterval(10 * time.Second),
+		nats.PingInterval(10*time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(purpose, err) }),
 		nats.ReconnectHandler(func(*nats.Conn) { b.reconnected(purpose) }),
 		nats.ClosedHandler(func(nc *nats.Conn) { b.ended(purpose, nc.LastError()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { b.async(purpose, sub, err) }),
-	}
+	)
 	if b.cfg.Credentials != "" {
 		opts = append(opts, nats.UserCredentials(b.cfg.Credentials))
 	}

@@ -92,7 +92,7 @@ func (p *proxy) requests(client, server net.Conn) {
 	if err != nil {
 		return
 	}
-	for _, purpose := range purposes {
+	for _, purpose := range append(purposes, "work") {
 		if strings.Contains(hello, `"name":"peal-`+purpose+`"`) && !p.admit(client, purpose) {
 			return
 		}

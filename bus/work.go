@@ -121,7 +121,7 @@ func (t *Task) Bury(ctx context.Context, event, reason string) error {
 //
 // An event whose worker is not heard of for Config.AckWait is given to another.
 func (b *Bus) Work(ctx context.Context, do func(context.Context, *Task)) error {
-	nc, err := b.connect("work")
+	nc, err := b.connect("work", nats.RetryOnFailedConnect(true))
 	if err != nil {
 		return fmt.Errorf("connect to NATS: %w", err)
 	}
@@ -204,8 +204,11 @@ func (w *worker) pull(ctx, tasks context.Context, there func()) error {
 }
 
 // leave lets go of what the server has given since the last event was taken: it
-// would wait for its worker for as long as one may be silent.
+// would wait for its worker for as long as one may be silent. Where NATS is away there
+// is no end to wait for.
 func (w *worker) leave(ctx context.Context, events jetstream.MessagesContext) {
+	ctx, cancel := context.WithTimeout(ctx, w.bus.cfg.Timeout)
+	defer cancel()
 	events.Drain()
 	for {
 		msg, err := events.Next(jetstream.NextContext(ctx))

@@ -16,6 +16,7 @@ import (
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/bustest"
+	"github.com/pealhq/peal/bus/embedded"
 )
 
 // happened is an event of a ticket.
@@ -211,6 +212,55 @@ func TestStoppedWorkerLetsGo(t *testing.T) {
 	slices.Sort(names)
 	if diff := cmp.Diff([]string{"three 1", "two 1"}, names); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Whether the connection was cut or nothing came through it, the work goes on by
+// itself. It once did not: who let go of a consumer that was silent waited for its last
+// word for ever.
+func TestWorkGoesOnWhenNATSIsBack(t *testing.T) {
+	for name, trouble := range map[string]func(*proxy, string) func(){
+		"cut": (*proxy).cut, "held": (*proxy).hold,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Store: 8 << 30, Unsynced: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(s.Close)
+			p := newProxy(t, strings.TrimPrefix(s.URL(), "nats://"))
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			b, err := bus.Open(ctx, bus.Config{URLs: []string{p.url()}, Replicas: 1, Partitions: 1, AckWait: 3 * time.Second, Timeout: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(b.Close)
+			got := newFinished()
+			work(t, b, func(ctx context.Context, task *bus.Task) {
+				if task.Done(ctx) == nil {
+					got.note(nameOf(t, task))
+				}
+			})
+			accept(t, b, happened("first", "t"))
+			got.wait(t, 1)
+			for round := range 3 {
+				mend := trouble(p, "work")
+				var some []peal.TicketEvent
+				for i := range 100 {
+					some = append(some, happened(fmt.Sprint(round, "-", i), fmt.Sprint("t", i)))
+				}
+				accept(t, b, some...)
+				time.Sleep(3 * time.Second) // heartbeats are missed after one
+				mend()
+				for seen := make(map[string]bool); len(seen) < 100*(round+1)+1; {
+					for _, name := range got.wait(t, 1) {
+						seen[name] = true
+					}
+				}
+			}
+		})
 	}
 }
 
