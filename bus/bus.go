@@ -119,6 +119,7 @@ type Bus struct {
 	reads, writes     jetstream.JetStream
 
 	partitions []*partition // index: partition number
+	sources    []*source    // of all partitions
 	tickets    *publisher   // of ticket updates
 	shards     []*shard
 
@@ -201,6 +202,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 			return err
 		}
 		b.partitions = append(b.partitions, part)
+		b.add(part.source)
 	}
 	b.tickets = newPublisher(b, ticketStream(b.cfg.Region), 1) // those of a ticket in their order
 	b.wishes = newWishes(b)
@@ -283,6 +285,12 @@ func (b *Bus) Region() Region { return b.cfg.Region }
 
 // Stats returns the counters of this bus, which go on counting.
 func (b *Bus) Stats() *Stats { return &b.stats }
+
+// add takes in a source of feeds.
+func (b *Bus) add(src *source) {
+	src.index = len(b.sources)
+	b.sources = append(b.sources, src)
+}
 
 // partition finds the partition of an inbox, and the inbox in it.
 func (b *Bus) partition(in peal.Inbox) (*partition, place) {

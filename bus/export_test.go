@@ -83,7 +83,7 @@ func (b *Bus) within(in peal.Inbox, task func(s *shard, h *hub)) {
 	p, pl := b.partition(in)
 	s := b.shardOf(pl.key())
 	done := make(chan struct{})
-	s.post(func() { defer close(done); task(s, s.hubs[s.liveOf(p, pl.key())]) })
+	s.post(func() { defer close(done); task(s, s.hubs[s.liveOf(p.source, pl.key())]) })
 	select {
 	case <-done:
 	case <-b.closing:
@@ -167,13 +167,13 @@ func (b *Bus) Renewed(in peal.Inbox, last uint64) {
 	p, _ := b.partition(in)
 	f := p.known()
 	f.last = last
-	b.within(in, func(s *shard, _ *hub) { s.renewed(p, f) })
+	b.within(in, func(s *shard, _ *hub) { s.renewed(p.source, f) })
 }
 
 // LiveSubject is where the live messages of an inbox go, as far as b knows.
 func (b *Bus) LiveSubject(in peal.Inbox) string {
 	p, pl := b.partition(in)
-	return liveSubject("live", b.cfg.Region, p.number, p.known().epoch, pl.key())
+	return liveSubject(p.live, p.known().epoch, pl.key())
 }
 
 // Arrive gives a followed inbox a live message, as the NATS client does.
@@ -192,8 +192,8 @@ func (b *Bus) Fill(ctx context.Context, in peal.Inbox, after Cursor, target uint
 
 // Direct sends a Direct Get to a stream, and returns the sequences it gets.
 func (b *Bus) Direct(ctx context.Context, stream string) (seqs []uint64, pending uint64, err error) {
-	p := &partition{bus: b, stream: stream}
-	a, err := p.direct(ctx, directGet{Seq: 1, NextFor: ">", Batch: 64})
+	src := &source{bus: b, stream: stream}
+	a, err := src.direct(ctx, directGet{Seq: 1, NextFor: ">", Batch: 64})
 	for _, m := range a.messages {
 		seqs = append(seqs, m.seq)
 	}

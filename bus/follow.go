@@ -46,11 +46,12 @@ type Start struct {
 // Feed is one follower of an inbox.
 type Feed struct {
 	shard   *shard
-	part    *partition
+	source  *source
 	subject string // of stored messages
 	key     string // of the inbox
 	sink    Sink
 
+	part         *partition
 	stateSubject string // of the stored read state
 	start        Start
 	closed       atomic.Bool
@@ -96,11 +97,12 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 	defer cancel()
 
 	f := &Feed{
-		part:    part,
+		source:  part.source,
 		subject: pl.subject("inbox", b.cfg.Region),
 		key:     pl.key(),
 		sink:    sink,
 
+		part:         part,
 		stateSubject: pl.subject("state", b.cfg.Region),
 	}
 	f.shard = b.shardOf(f.key)
@@ -119,8 +121,8 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 // what is stored later is seen live, or found by the tail check.
 func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 	if after.IsZero() {
-		f.start.Cursor, err = f.part.end(ctx, f.subject)
-	} else if f.first, err = f.part.recover(ctx, f.subject, after); err == nil {
+		f.start.Cursor, err = f.source.end(ctx, f.subject)
+	} else if f.first, err = f.source.recover(ctx, f.subject, after); err == nil {
 		f.start = Start{Cursor: after, Recovered: true}
 		if gap := f.first.gap; gap != nil {
 			f.start = Start{Cursor: gap.Cursor, Gap: true}
@@ -140,18 +142,18 @@ func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 }
 
 // recover is replay for a cursor that comes from outside: it may be anybody's.
-func (p *partition) recover(ctx context.Context, subject string, after Cursor) (replay, error) {
-	r, err := p.replay(ctx, subject, origin{Cursor: after})
+func (src *source) recover(ctx context.Context, subject string, after Cursor) (replay, error) {
+	r, err := src.replay(ctx, subject, origin{Cursor: after})
 	if err != nil || r.own || r.gap != nil && r.gap.Code == UnknownCursor {
 		return r, err
 	}
 	if after.Elsewhere && len(r.messages) > 0 && r.messages[0].Cursor.Seq == after.Seq+1 {
 		return r, nil // the place before a gap is nobody else's, whatever is older
 	}
-	if foreign, err := p.foreign(ctx, subject, after); err != nil || !foreign {
+	if foreign, err := src.foreign(ctx, subject, after); err != nil || !foreign {
 		return r, err
 	}
-	return p.unknown(ctx, subject)
+	return src.unknown(ctx, subject)
 }
 
 // Start returns where the feed begins. It does not change.

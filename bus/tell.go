@@ -255,7 +255,7 @@ func (h *hub) learn(s storedState) { h.state, h.knows = s, true }
 // full reports whether the inbox is at its bound, as far as the feed knows, so that
 // it loses its oldest with each that comes.
 func (f *Feed) full() bool {
-	shown := visible(f.part.known().perInbox)
+	shown := visible(f.part.known().perSubject)
 	return shown > 0 && f.total > uint64(shown)
 }
 
@@ -353,7 +353,7 @@ func (s *shard) stateRenewed(p *partition, to Epoch) {
 	if s.stateEpochs[p.number] == to {
 		return
 	}
-	hubs := s.hubsOf(p)
+	hubs := s.hubsOf(p.source)
 	for _, h := range hubs {
 		delete(s.states, s.liveStateOf(p, h.key))
 		h.stateSub.Unsubscribe() // as in detach
@@ -372,7 +372,7 @@ func (s *shard) stateRenewed(p *partition, to Epoch) {
 
 // liveStateOf is the subject of an inbox's read states as they are written.
 func (s *shard) liveStateOf(p *partition, key string) string {
-	return liveSubject("livestate", s.bus.cfg.Region, p.number, s.stateEpochs[p.number], key)
+	return liveSubject(p.stateLive, s.stateEpochs[p.number], key)
 }
 
 // purged has every feed of what was purged look at what is left. tokens name an
