@@ -108,7 +108,7 @@ func (c Config) layout() layout {
 	}
 }
 
-// Bus is the inboxes of one region. Its methods may be called concurrently.
+// Bus is the inboxes and the ticket updates of one region. Its methods may be called concurrently.
 type Bus struct {
 	cfg Config
 	log *slog.Logger
@@ -119,8 +119,8 @@ type Bus struct {
 	reads, writes     jetstream.JetStream
 
 	partitions []*partition // index: partition number
-	sources    []*source    // of all partitions
-	tickets    *publisher   // of ticket updates
+	sources    []*source    // of the partitions, and tickets
+	tickets    *source      // of ticket updates
 	shards     []*shard
 
 	life    context.Context // ends when Close begins: of what the bus asks for itself
@@ -204,7 +204,11 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		b.partitions = append(b.partitions, part)
 		b.add(part.source)
 	}
-	b.tickets = newPublisher(b, ticketStream(b.cfg.Region), 1) // those of a ticket in their order
+	b.tickets = newTickets(b)
+	if err := b.tickets.open(ctx); err != nil {
+		return err
+	}
+	b.add(b.tickets)
 	b.wishes = newWishes(b)
 	if err := b.eraseAgain(ctx); err != nil {
 		return err
@@ -217,7 +221,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	for _, p := range b.partitions { // only now, for they report to the feeds
 		p.start()
 	}
-	b.done.Go(b.tickets.run)
+	b.tickets.start()
 	b.opened.Store(true)
 	return nil
 }
@@ -228,11 +232,8 @@ func (b *Bus) Close() {
 	b.once.Do(func() {
 		b.end()
 		b.watches.close()
-		for _, p := range b.partitions {
-			p.publisher.close()
-		}
-		if b.tickets != nil {
-			b.tickets.close()
+		for _, src := range b.sources {
+			src.publisher.close()
 		}
 		b.done.Wait()
 		for _, nc := range []*nats.Conn{b.live, b.read, b.write} {
@@ -265,7 +266,7 @@ func (b *Bus) Connected() bool {
 
 // Away returns for how long NATS has been away: a connection is lost, or the
 // leader of no inbox stream answers. 0 if it is there. A single stream without a
-// leader is logged, and is no reason to go elsewhere. A silence is noticed
+// leader, such as that of ticket updates, is logged, and is no reason to go elsewhere. A silence is noticed
 // within 30 s.
 func (b *Bus) Away() time.Duration {
 	connections := []string{whatConnection("live"), whatConnection("read"), whatConnection("write")}
@@ -351,10 +352,9 @@ func (b *Bus) reconnected(purpose string) {
 	}
 	if purpose == "write" {
 		b.wishes.stall.end()
-		for _, p := range b.partitions {
-			p.publisher.stall.end()
+		for _, src := range b.sources {
+			src.publisher.stall.end()
 		}
-		b.tickets.stall.end()
 		select {
 		case b.cameBack <- struct{}{}:
 		default: // it is to be looked for already

@@ -12,13 +12,12 @@ import (
 // When live messages did not reach this process for a while, most of its feeds
 // are behind, each by a little. Then the stream is read once from where the
 // first of them stands, and what it holds is dealt out here: one read instead
-// of one for each inbox.
+// of one for each feed.
 
 const (
-	// catchUpPerSubject is how many stored messages one read may cross for each
-	// subject that is followed: a message of it costs about 10 µs, a read of one
-	// subject about 200 µs.
-	catchUpPerSubject = 20
+	// catchUpPerFeed is how many stored messages one read may cross for each feed: a
+	// message of it costs about 10 µs, a read for one feed about 200 µs.
+	catchUpPerFeed = 20
 
 	// catchUpLeast is what is always crossed.
 	catchUpLeast = 1000
@@ -57,7 +56,7 @@ func (src *source) catchUp() {
 	}
 	src.catchingUp.Store(false) // what is missed from now on is for the next
 	defer src.checkAll()
-	crossed := max(catchUpLeast, catchUpPerSubject*uint64(src.followed.Load()))
+	crossed := max(catchUpLeast, catchUpPerFeed*uint64(src.feeds.Load()))
 	feeds, after := src.hold(f.epoch, f.last-min(f.last, crossed))
 	if len(feeds) == 0 {
 		return

@@ -62,8 +62,8 @@ func (b *Bus) StreamOf(in peal.Inbox) (stream, subject string) {
 
 // Refresh has the facts of all streams read again.
 func (b *Bus) Refresh() {
-	for _, p := range b.partitions {
-		p.refresh()
+	for _, src := range b.sources {
+		src.refresh()
 	}
 }
 
@@ -81,9 +81,18 @@ func (b *Bus) ReadSubscriptions() int { return b.read.NumSubscriptions() }
 // within runs a task in the loop that handles an inbox, and waits for it.
 func (b *Bus) within(in peal.Inbox, task func(s *shard, h *hub)) {
 	p, pl := b.partition(in)
-	s := b.shardOf(pl.key())
+	b.withinHub(p.source, pl.key(), task)
+}
+
+// withinTickets runs a task in the loop that handles the tickets of a tenant.
+func (b *Bus) withinTickets(t peal.Tenant, task func(s *shard, h *hub)) {
+	b.withinHub(b.tickets, string(t), task)
+}
+
+func (b *Bus) withinHub(src *source, key string, task func(s *shard, h *hub)) {
+	s := b.shardOf(key)
 	done := make(chan struct{})
-	s.post(func() { defer close(done); task(s, s.hubs[s.liveOf(p.source, pl.key())]) })
+	s.post(func() { defer close(done); task(s, s.hubs[s.liveOf(src, key)]) })
 	select {
 	case <-done:
 	case <-b.closing:
@@ -214,8 +223,8 @@ func (b *Bus) Queued() (n int) {
 func (b *Bus) CatchUp() { b.catchUp() }
 
 func (b *Bus) CheckTails() {
-	for _, p := range b.partitions {
-		p.checkAll()
+	for _, src := range b.sources {
+		src.checkAll()
 	}
 }
 
@@ -339,4 +348,47 @@ func (b *Bus) Remembered() int {
 // EncodeUpdate is the stored form of a ticket update.
 func EncodeUpdate(u peal.TicketUpdate, sees, lost []peal.Inbox) []byte {
 	return encodeUpdate(u, audienceOf(sees), audienceOf(lost))
+}
+
+// DeafenTickets has what is published of a tenant's tickets not reach b any more.
+func (b *Bus) DeafenTickets(t peal.Tenant) {
+	b.withinTickets(t, func(_ *shard, h *hub) { h.sub.Unsubscribe() })
+	b.live.Flush()
+}
+
+// HearTickets ends DeafenTickets.
+func (b *Bus) HearTickets(t peal.Tenant) {
+	b.withinTickets(t, func(s *shard, h *hub) {
+		if again, err := b.live.ChanSubscribe(h.sub.Subject, s.live); err == nil {
+			h.sub = again
+		}
+	})
+	b.live.Flush()
+}
+
+// SettleTickets lets two seconds pass for the tail checks of a tenant's tickets, and
+// reports whether none is under way.
+func (b *Bus) SettleTickets(t peal.Tenant) (idle bool) {
+	b.withinTickets(t, func(s *shard, h *hub) {
+		s.tick()
+		idle = !h.checked && h.feeds[0].phase == live
+	})
+	return idle
+}
+
+// ReportSlowTickets does what the NATS client does when it had to drop updates of a
+// tenant's tickets.
+func (b *Bus) ReportSlowTickets(t peal.Tenant) {
+	subject := liveSubject(b.tickets.live, b.tickets.known().epoch, string(t))
+	b.async("live", &nats.Subscription{Subject: subject}, nats.ErrSlowConsumer)
+}
+
+// Purged has b hear of a purge, and returns when its feeds have.
+func (b *Bus) Purged(tokens string) {
+	b.purged(tokens)
+	for _, s := range b.shards {
+		done := make(chan struct{})
+		s.post(func() { close(done) })
+		<-done
+	}
 }

@@ -18,9 +18,9 @@ import (
 // check.
 const arrivals = 8192
 
-// shard runs the feeds of a part of the inboxes: one goroutine and one channel
-// for all their subscriptions, so that an inbox is always handled by the same
-// goroutine and its order needs no lock.
+// shard runs the feeds of a part of the inboxes, and of the tenants' tickets: one
+// goroutine and one channel for all their subscriptions, so that an inbox is always
+// handled by the same goroutine and its order needs no lock.
 type shard struct {
 	bus  *Bus
 	live chan *nats.Msg
@@ -41,19 +41,20 @@ type shard struct {
 	highest     []uint64        // sequence seen live, of each source
 }
 
-// hub is an inbox that at least one feed of this process follows.
+// hub is an inbox, or the tickets of a tenant, that at least one feed of this process
+// follows.
 type hub struct {
 	source  *source
 	subject string // of stored messages
-	key     string // of the inbox
+	key     string // of the inbox, or of the tenant
 	sub     *nats.Subscription
 	feeds   []*Feed
 	last    uint64        // the highest sequence of the inbox that is known here
 	element *list.Element // in the ring
 	checked bool          // a check of its tail is under way or waits for the next tick
 
-	part         *partition
-	stateSubject string // of the stored read state
+	part         *partition // of the inbox; nil for tickets: what follows is of read states
+	stateSubject string     // where they are stored
 	stateSub     *nats.Subscription
 	state        storedState
 	knows        bool // state was read or has arrived
@@ -115,7 +116,7 @@ func (src *source) checkAll() {
 	}
 }
 
-// checkSoon has the tail of one inbox checked, by one of its live subjects.
+// checkSoon has one tail checked, by one of the live subjects of its hub.
 func (b *Bus) checkSoon(subject string) {
 	s := b.shardOf(liveKey(subject))
 	s.post(func() {
@@ -212,8 +213,9 @@ func (s *shard) add(f *Feed) error {
 			return err
 		}
 		h.element = s.ring.PushBack(h)
-		h.source.followed.Add(1)
-		s.bus.stats.Followed.Add(1)
+		if h.part != nil {
+			s.bus.stats.Followed.Add(1)
+		}
 		// In a cluster the interest takes a while to reach the stream's
 		// leader. What is stored meanwhile is found by the tail check.
 		s.checkSoon(h)
@@ -223,15 +225,21 @@ func (s *shard) add(f *Feed) error {
 	f.target = h.last
 	f.hub = h
 	h.feeds = append(h.feeds, f)
+	h.source.feeds.Add(1)
 	return nil
 }
 
-// listen subscribes to what is stored in an inbox and to its read states.
+// listen subscribes to what is stored, and in an inbox to its read states.
 func (s *shard) listen(h *hub) (err error) {
-	live, state := s.liveOf(h.source, h.key), s.liveStateOf(h.part, h.key)
+	live := s.liveOf(h.source, h.key)
 	if h.sub, err = s.bus.live.ChanSubscribe(live, s.live); err != nil {
 		return err
 	}
+	if h.part == nil {
+		s.hubs[live] = h
+		return nil
+	}
+	state := s.liveStateOf(h.part, h.key)
 	if h.stateSub, err = s.bus.live.ChanSubscribe(state, s.live); err != nil {
 		h.sub.Unsubscribe() // as in detach
 		return err
@@ -246,17 +254,19 @@ func (s *shard) detach(f *Feed) {
 		return
 	}
 	f.hub = nil
+	h.source.feeds.Add(-1)
 	h.feeds = slices.DeleteFunc(h.feeds, func(other *Feed) bool { return other == f })
 	if len(h.feeds) > 0 {
 		return
 	}
 	h.sub.Unsubscribe() // fails only when the connection is closed, and then there is nothing to end
-	h.stateSub.Unsubscribe()
 	s.ring.Remove(h.element)
 	delete(s.hubs, s.liveOf(h.source, h.key))
-	delete(s.states, s.liveStateOf(h.part, h.key))
-	h.source.followed.Add(-1)
-	s.bus.stats.Followed.Add(-1)
+	if h.part != nil {
+		h.stateSub.Unsubscribe()
+		delete(s.states, s.liveStateOf(h.part, h.key))
+		s.bus.stats.Followed.Add(-1)
+	}
 }
 
 func (s *shard) arrived(raw *nats.Msg) {
@@ -379,7 +389,10 @@ func (s *shard) check(hubs []*hub) {
 
 func (s *shard) checkTails(src *source, hubs []*hub) {
 	epoch, p := s.epochs[src.index], hubs[0].part
-	stateEpoch := s.stateEpochs[p.number]
+	var stateEpoch Epoch
+	if p != nil {
+		stateEpoch = s.stateEpochs[p.number]
+	}
 	src.reader.ask(func() {
 		ctx, cancel := context.WithTimeout(s.bus.life, s.bus.cfg.Timeout)
 		defer cancel()
@@ -392,7 +405,7 @@ func (s *shard) checkTails(src *source, hubs []*hub) {
 			src.refresh() // a replica that lags, or another incarnation
 		}
 		var states map[string]stored
-		if err == nil {
+		if err == nil && p != nil {
 			states, err = p.statesOf(ctx, stateSubjects)
 		}
 		s.post(func() {
@@ -409,7 +422,7 @@ func (s *shard) checkTails(src *source, hubs []*hub) {
 				for _, f := range h.feeds {
 					f.tail(h.last, last[h.subject], upTo)
 				}
-				if stateEpoch == s.stateEpochs[p.number] {
+				if p != nil && stateEpoch == s.stateEpochs[p.number] {
 					m, found := states[h.stateSubject]
 					s.checkedState(h, m, found)
 				}

@@ -25,9 +25,9 @@ type source struct {
 	reader    *reader
 	gate      *gate
 
-	wake     chan struct{} // capacity 1: the facts are to be read
-	seen     atomic.Uint64 // the highest sequence that a feed of this process has met
-	followed atomic.Int64  // subjects that have a feed now
+	wake  chan struct{} // capacity 1: the facts are to be read
+	seen  atomic.Uint64 // the highest sequence that a feed of this process has met
+	feeds atomic.Int64  // so many there are now
 
 	look       atomic.Bool // what is beside the stream is to be looked at too, with the next inquiry
 	catchingUp atomic.Bool // a catch-up is under way or about to be tried again

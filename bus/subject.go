@@ -116,9 +116,13 @@ func liveSubject(before string, e Epoch, key string) string {
 	return join(before, []string{string(e)}) + "." + key
 }
 
-// liveKey is the key in a live subject of either kind.
+// liveKey is the key in a live subject of any kind.
 func liveKey(subject string) string {
-	for range 5 { // peal, live or livestate, region, partition, epoch
+	before := 5 // peal, live or livestate, region, partition, epoch
+	if strings.HasPrefix(subject, "peal.liveticket.") {
+		before = 4
+	}
+	for range before {
 		_, subject, _ = strings.Cut(subject, ".")
 	}
 	return subject

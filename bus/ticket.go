@@ -33,7 +33,7 @@ func (b *Bus) PublishUpdate(ctx context.Context, t peal.Tenant, event string, u 
 		return fmt.Errorf("%s: %w", doing, peal.Invalid("audience", "is more people than a message has room for"))
 	}
 	o := newOrder()
-	o.add(b.tickets, &nats.Msg{
+	o.add(b.tickets.publisher, &nats.Msg{
 		Subject: ticketSubject(b.cfg.Region, t),
 		Data:    body,
 		Header: nats.Header{
@@ -53,6 +53,31 @@ func (b *Bus) PublishUpdate(ctx context.Context, t peal.Tenant, event string, u 
 		b.stats.Updates.Add(1)
 	}
 	return nil
+}
+
+// newTickets makes the source of ticket updates. It has one group under way, for those
+// of a ticket are to stay in their order.
+func newTickets(b *Bus) *source {
+	region := string(b.cfg.Region)
+	src := newSource(b, ticketStream(b.cfg.Region), 1)
+	src.all = wildcards(subject("ticket", region), 1)
+	src.live = subject("liveticket", region)
+	src.maxTails = maxTails * maxMessage / maxUpdate // the bytes of an answer stay as they are
+	return src
+}
+
+// FollowTickets feeds sink with the updates of a tenant's tickets, all of them:
+// Message.Update says for whom each is. It is as Follow, and there is no read state:
+// Sink.State is not called, and Start tells of none. It costs the NATS server one
+// core subscription for each tenant that this process follows.
+func (b *Bus) FollowTickets(ctx context.Context, t peal.Tenant, after Cursor, sink Sink) (*Feed, error) {
+	return b.follow(ctx, after, &Feed{
+		what:    "tickets",
+		source:  b.tickets,
+		subject: ticketSubject(b.cfg.Region, t),
+		key:     string(t),
+		sink:    sink,
+	})
 }
 
 // ticketSubject is where the updates of a tenant's tickets are stored: all of them
