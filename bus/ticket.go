@@ -181,7 +181,8 @@ func NewViewer(in peal.Inbox, all bool) Viewer { return Viewer{markOf(in), all} 
 // fields are not to be changed.
 type Update struct {
 	peal.TicketUpdate
-	frame []byte
+	Cursor Cursor // its place
+	frame  []byte
 }
 
 // Frame returns what encode makes of the update. It is made once, however many
@@ -206,7 +207,7 @@ type addressed struct {
 // that somebody else has written it. Only to be called within Sink.Deliver.
 func (m *Message) Update(v Viewer) (*Update, error) {
 	if m.addressed == nil {
-		m.addressed = readUpdate(m.Data)
+		m.addressed = m.readUpdate()
 	}
 	a := m.addressed
 	switch {
@@ -221,9 +222,9 @@ func (m *Message) Update(v Viewer) (*Update, error) {
 }
 
 // readUpdate reads a stored update.
-func readUpdate(data []byte) *addressed {
+func (m *Message) readUpdate() *addressed {
 	var s storedUpdate
-	if err := json.Unmarshal(data, &s); err != nil {
+	if err := json.Unmarshal(m.Data, &s); err != nil {
 		return &addressed{err: errors.New("is not the JSON of a ticket update")}
 	}
 	sees, err := parseAudience(s.Sees)
@@ -234,17 +235,30 @@ func readUpdate(data []byte) *addressed {
 	if err != nil {
 		return &addressed{err: fmt.Errorf("who has lost it: %w", err)}
 	}
-	a := &addressed{sees: sees, lost: lost, update: &Update{TicketUpdate: s.Update}, removed: &Update{TicketUpdate: s.Update}}
-	a.removed.Action = peal.ActionRemoved
-	a.err = checkUpdate(s.Update)
-	return a
+	update := Update{TicketUpdate: s.Update, Cursor: m.Cursor}
+	removed := update
+	removed.Action = peal.ActionRemoved
+	return &addressed{sees, lost, &update, &removed, checkUpdate(s.Update)}
 }
 
-// checkUpdate checks what a client decides by.
+// maxTicketChanges is how many parts of a ticket an update names at most. There are nine.
+const maxTicketChanges = 32
+
+// checkUpdate checks what a client decides by, and how long it is.
 func checkUpdate(u peal.TicketUpdate) error {
-	switch u.Action {
-	case peal.ActionCreated, peal.ActionUpdated, peal.ActionRemoved:
-		return peal.CheckID("ticketId", u.TicketID)
+	if !u.Action.Valid() {
+		return errors.New("has no action that is known")
 	}
-	return errors.New("has no action that is known")
+	if len(u.Changes) > maxTicketChanges {
+		return errors.New("has too many changes")
+	}
+	for _, c := range u.Changes {
+		if err := peal.CheckID("changes", string(c)); err != nil {
+			return err
+		}
+	}
+	if err := peal.CheckID("ticketNumber", u.TicketNumber); err != nil {
+		return err
+	}
+	return peal.CheckID("ticketId", u.TicketID)
 }

@@ -44,6 +44,7 @@ const (
 
 const (
 	connectPath = node.Base + "/ticket/sse/notifications"
+	updatesPath = node.Base + "/ticket/sse/list/updates"
 	publishPath = node.Base + "/ticket/notification"
 
 	publisherRole = "notifications:publish"
@@ -309,6 +310,11 @@ func header(name string, values ...string) edit {
 func method(m string) edit { return func(r *http.Request) { r.Method = m } }
 
 func query(raw string) edit { return func(r *http.Request) { r.URL.RawQuery = raw } }
+
+// onLists has a request for an event stream ask for list updates, onNotifications for
+// notifications.
+func onLists(r *http.Request)         { r.URL.Path = updatesPath }
+func onNotifications(r *http.Request) { r.URL.Path = connectPath }
 
 // request makes a request of a user, good but for the edits.
 func (s *site) request(ctx context.Context, method, path string, u user, body string, edits ...edit) *http.Request {
