@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -390,5 +391,29 @@ func (b *Bus) Purged(tokens string) {
 		done := make(chan struct{})
 		s.post(func() { close(done) })
 		<-done
+	}
+}
+
+// ReadTickets reads what is stored of a tenant's tickets from a sequence on, so many
+// times, by as many readers as a source has.
+func (b *Bus) ReadTickets(ctx context.Context, t peal.Tenant, seq uint64, times int) error {
+	var work sync.WaitGroup
+	errs := make(chan error, readers)
+	for r := range readers {
+		work.Go(func() {
+			for i := r; i < times; i += readers {
+				if _, _, err := b.tickets.fetch(ctx, ticketSubject(b.cfg.Region, t), Cursor{Seq: seq}); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
 	}
 }
