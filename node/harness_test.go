@@ -55,12 +55,13 @@ const (
 
 // config is what a test changes of its site.
 type config struct {
-	node   node.Config
-	bus    bus.Config
-	tls    bool
-	dark   bool                            // adds a realm whose keys cannot be fetched
-	listen func(net.Listener) net.Listener // wraps the public listener
-	hang   func(*sluggish)                 // is given what delays the answers of JetStream
+	node    node.Config
+	bus     bus.Config
+	tls     bool
+	dark    bool                            // adds a realm whose keys cannot be fetched
+	listen  func(net.Listener) net.Listener // wraps the public listener
+	hang    func(*sluggish)                 // is given what delays the answers of JetStream
+	restart func(*restarts)                 // is given what starts JetStream again
 }
 
 // site is a node on real sockets, with an issuer and a JetStream of its own.
@@ -93,13 +94,19 @@ func start(t testing.TB, change func(*config)) *site {
 	if change != nil {
 		change(&cfg)
 	}
-	s.nats = bustest.Server(t)
+	dir := t.TempDir()
+	s.nats = bustest.ServerIn(t, dir)
 	s.bus = bustest.Open(t, s.nats, func(c *bus.Config) {
 		cfg.bus.Server = c.Server
 		if cfg.hang != nil {
 			slow := &sluggish{Server: s.nats}
 			cfg.hang(slow)
 			cfg.bus.Server = slow
+		}
+		if cfg.restart != nil {
+			again := &restarts{dir: dir, server: s.nats}
+			cfg.restart(again)
+			cfg.bus.Server = again
 		}
 		*c = cfg.bus
 	})
