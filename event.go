@@ -137,6 +137,12 @@ func (e TicketEvent) WithDefaults(now time.Time) TicketEvent {
 	return e
 }
 
+// Expired reports whether e is no longer worth a notification. Lists are told of it
+// all the same.
+func (e TicketEvent) Expired(now time.Time) bool {
+	return !e.ExpiresAt.IsZero() && !now.Before(e.ExpiresAt.Time)
+}
+
 // Encode returns e as one line of JSON, without a newline at its end.
 func (e TicketEvent) Encode() []byte { return encode(e) }
 

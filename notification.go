@@ -200,6 +200,10 @@ func checkBounded(field, s string, most int) error {
 // quote ends an attribute that a careless page puts the URL into.
 const notInURL = "\\\"'<>`{}|^ "
 
+// CheckActionURL checks that s is a path of this site, or an https URL of a host of
+// the list, as Notification.Validate does.
+func CheckActionURL(s string, hosts []string) error { return checkActionURL(s, hosts) }
+
 // checkActionURL wants a path of this site or an https URL of a listed host.
 func checkActionURL(s string, hosts []string) error {
 	bad := Invalid("actionUrl", "must be a path beginning with exactly one /, or an https URL of an allowed host")

@@ -67,6 +67,18 @@ func (t Type) DefaultPriority() Priority {
 	return ""
 }
 
+// byStrength lists the types, the strongest first, in the contract's order.
+var byStrength = []Type{
+	SLABreach, Escalation, Approval, Mention, Assignment, Reassignment, SLAWarning,
+	ApprovalDecision, Resolution, Reopened, StatusChange, Comment, Merge, WatchAdded,
+}
+
+// StrongerThan reports whether a user whom one event concerns as t and as u is told
+// of it as t. Both are of Types. No type is stronger than itself.
+func (t Type) StrongerThan(u Type) bool {
+	return slices.Index(byStrength, t) < slices.Index(byStrength, u)
+}
+
 // Priority is how much a notification matters.
 type Priority string
 

@@ -16,7 +16,7 @@ func (r UserRef) MarshalJSON() ([]byte, error) {
 	if r.Namespace == "" {
 		return encode(string(r.ID)), nil
 	}
-	return encode(userObject{r.ID, r.Namespace}), nil
+	return encode(userObject(r)), nil
 }
 
 // userObject is a UserRef that names its namespace.

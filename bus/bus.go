@@ -74,6 +74,12 @@ type Config struct {
 	// after it. 0 means 30 s; negative: only when there is a reason to.
 	TailCheck time.Duration
 
+	// AckWait is after how long without a sign of its worker a ticket event is given
+	// to another. 0 means 30 s. It counts when the queue is created. Shorter gives
+	// what a worker does that only pauses to two; longer leaves the tickets of one
+	// that died waiting.
+	AckWait time.Duration
+
 	// Timeout bounds one call to JetStream. 0 means 4 s, so that a client has
 	// its 503 within 5.
 	Timeout time.Duration
@@ -96,6 +102,7 @@ func (c Config) withDefaults() Config {
 	c.PerInbox = cmp.Or(c.PerInbox, 500)
 	c.PerTenant = cmp.Or(c.PerTenant, 4096)
 	c.TailCheck = cmp.Or(c.TailCheck, 30*time.Second)
+	c.AckWait = cmp.Or(c.AckWait, 30*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 4*time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c
@@ -120,6 +127,7 @@ type Bus struct {
 
 	partitions []*partition // index: partition number
 	sources    []*source    // of the partitions, and tickets
+	events     *publisher   // of ticket events
 	tickets    *source      // of ticket updates
 	shards     []*shard
 
@@ -204,6 +212,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		b.partitions = append(b.partitions, part)
 		b.add(part.source)
 	}
+	b.events = newPublisher(b, eventStream(b.cfg.Region), 1) // those of a ticket in their order
 	b.tickets = newTickets(b)
 	if err := b.tickets.open(ctx); err != nil {
 		return err
@@ -221,6 +230,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	for _, p := range b.partitions { // only now, for they report to the feeds
 		p.start()
 	}
+	b.done.Go(b.events.run)
 	b.tickets.start()
 	b.opened.Store(true)
 	return nil
@@ -232,8 +242,8 @@ func (b *Bus) Close() {
 	b.once.Do(func() {
 		b.end()
 		b.watches.close()
-		for _, src := range b.sources {
-			src.publisher.close()
+		for _, p := range b.publishers() {
+			p.close()
 		}
 		b.done.Wait()
 		for _, nc := range []*nats.Conn{b.live, b.read, b.write} {
@@ -242,6 +252,17 @@ func (b *Bus) Close() {
 			}
 		}
 	})
+}
+
+// publishers lists those that there are; not all while the bus opens.
+func (b *Bus) publishers() (all []*publisher) {
+	for _, src := range b.sources {
+		all = append(all, src.publisher)
+	}
+	if b.events != nil {
+		all = append(all, b.events)
+	}
+	return all
 }
 
 // Closed is closed when the bus can't go on, against our will: a connection to
@@ -352,8 +373,8 @@ func (b *Bus) reconnected(purpose string) {
 	}
 	if purpose == "write" {
 		b.wishes.stall.end()
-		for _, src := range b.sources {
-			src.publisher.stall.end()
+		for _, p := range b.publishers() {
+			p.stall.end()
 		}
 		select {
 		case b.cameBack <- struct{}{}:

@@ -255,7 +255,7 @@ func withRead(data []byte, read bool) []byte {
 func messageIDs(in peal.Inbox, ids []string) map[string]bool {
 	all := make(map[string]bool, len(ids))
 	for _, id := range ids {
-		all[messageID(string(in.Tenant), string(in.Namespace), string(in.User), id)] = true
+		all[notificationID(in, id)] = true
 	}
 	return all
 }

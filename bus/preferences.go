@@ -2,10 +2,8 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
@@ -97,42 +95,12 @@ func setPreferences[P any](ctx context.Context, b *Bus, key string, value []byte
 // storedPreferences reads what the leader has for a key, also if it only says
 // that the key is gone; nil if it has nothing.
 func (b *Bus) storedPreferences(ctx context.Context, key string) (*stored, error) {
-	get := func() (*stored, error) {
-		return b.getFromLeader(ctx, bucketStream(prefBucket(b.cfg.Region)), leaderGet{LastFor: key})
-	}
-	m, err := get()
-	if err != nil && b.remakePreferences(ctx) {
-		return get()
-	}
-	return m, err
+	return b.getKey(ctx, b.layout().pref(), key)
 }
 
 func (b *Bus) storePreferences(ctx context.Context, key string, value []byte, opts ...jetstream.PublishOpt) error {
-	if err := b.writable(); err != nil {
-		return err
-	}
-	put := func() error {
-		_, err := b.writes.PublishMsg(ctx, &nats.Msg{Subject: key, Data: value}, opts...)
-		return full(bucketStream(prefBucket(b.cfg.Region)), err)
-	}
-	err := put()
-	if err != nil && !isConflict(err) && b.remakePreferences(ctx) {
-		return put()
-	}
-	return err
+	return b.putKey(ctx, b.layout().pref(), key, value, opts...)
 }
 
-// remakePreferences creates the bucket of preferences again if it is gone: NATS
-// came back empty, or somebody has deleted it. It reports whether it has, or
-// another did meanwhile. Who had preferences has the defaults then.
-func (b *Bus) remakePreferences(ctx context.Context) bool {
-	bucket := b.layout().pref()
-	if _, err := b.writes.KeyValue(ctx, bucket.Bucket); !errors.Is(err, jetstream.ErrBucketNotFound) {
-		return false
-	}
-	if err := ensureBucket(ctx, b.writes, bucket); err != nil {
-		return false
-	}
-	b.log.Warn("bucket is gone and created again", "bucket", bucket.Bucket)
-	return true
-}
+// remakePreferences is remake of the bucket of preferences.
+func (b *Bus) remakePreferences(ctx context.Context) bool { return b.remake(ctx, b.layout().pref()) }

@@ -97,6 +97,9 @@ func (b *Bus) store(ctx context.Context, o *order) error {
 	if len(o.posts) == 0 {
 		return nil
 	}
+	if err := ctx.Err(); err != nil { // it has come too late
+		return err
+	}
 	tries, err := admit(o.by)
 	if err != nil {
 		return err
@@ -177,11 +180,16 @@ func (b *Bus) message(in peal.Inbox, pl place, n peal.Notification, body []byte)
 		Subject: pl.subject("inbox", b.cfg.Region),
 		Data:    body,
 		Header: nats.Header{
-			jetstream.MsgIDHeader: {messageID(string(in.Tenant), string(in.Namespace), string(in.User), n.ID)},
+			jetstream.MsgIDHeader: {notificationID(in, n.ID)},
 			headerVersion:         {formatVersion},
 			headerType:            {string(n.Type)},
 		},
 	}
+}
+
+// notificationID is the message id of a notification in an inbox.
+func notificationID(in peal.Inbox, id string) string {
+	return messageID(string(in.Tenant), string(in.Namespace), string(in.User), id)
 }
 
 // order is what one call has to store: posts that are answered together. It is

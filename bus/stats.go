@@ -8,6 +8,12 @@ type Stats struct {
 	Duplicates atomic.Int64 // that an inbox had already
 	Updates    atomic.Int64 // ticket updates stored
 
+	Events          atomic.Int64 // ticket events stored
+	EventDuplicates atomic.Int64 // that were stored already
+	Worked          atomic.Int64 // ticket events that were worked on and are done
+	Retried         atomic.Int64 // that were put off, once for each time
+	Buried          atomic.Int64 // that have become dead letters
+
 	Followed   atomic.Int64 // inboxes that have a feed now
 	Delivered  atomic.Int64 // messages that a sink took
 	Gaps       atomic.Int64 // declared to a sink

@@ -205,6 +205,7 @@ func (l layout) dead() jetstream.StreamConfig {
 		Discard:     jetstream.DiscardOld,
 		MaxAge:      30 * 24 * time.Hour,
 		MaxBytes:    l.bytes(deadBytes),
+		Duplicates:  duplicateWindow,
 		AllowDirect: true,
 	}
 }
@@ -231,7 +232,7 @@ const slotTTL = 45 * time.Second
 func (l layout) buckets() []jetstream.KeyValueConfig {
 	return []jetstream.KeyValueConfig{
 		l.pref(),
-		{Bucket: queueBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(queueBytes)},
+		l.queue(),
 		l.revoked(),
 		{Bucket: limitBucket(l.region), History: 1, Storage: jetstream.MemoryStorage, Replicas: l.replicas, MaxBytes: limitBytes, TTL: slotTTL, LimitMarkerTTL: slotTTL},
 	}
@@ -240,6 +241,11 @@ func (l layout) buckets() []jetstream.KeyValueConfig {
 // pref holds the preferences of users and tenants.
 func (l layout) pref() jetstream.KeyValueConfig {
 	return jetstream.KeyValueConfig{Bucket: prefBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(prefBytes)}
+}
+
+// queue holds the members of queues.
+func (l layout) queue() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: queueBucket(l.region), History: 1, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.bytes(queueBytes)}
 }
 
 // revoked holds whose tokens are not good any more, and which logout tokens were

@@ -133,10 +133,10 @@ func (pl place) subject(kind string, r Region) string {
 	return subject(kind, string(r), strconv.Itoa(pl.partition), pl.tokens[0], pl.tokens[1], pl.tokens[2])
 }
 
-// messageID makes the Nats-Msg-Id of a notification in an inbox. JetStream
-// looks for duplicates in the whole stream, so the id names the inbox too: a
-// tenant's notification must not be dropped because another tenant has one of
-// the same id.
+// messageID makes a Nats-Msg-Id of a list: of a notification in an inbox, of a
+// ticket event. JetStream looks for duplicates in the whole stream, so the list
+// names the inbox too, or the tenant: a tenant's notification must not be dropped
+// because another tenant has one of the same id.
 func messageID(parts ...string) string {
 	sum := digest(parts...)
 	return base64.RawURLEncoding.EncodeToString(sum[:18]) // 144 bits: no collision to expect among 2^50 ids

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -114,7 +115,8 @@ func malformed(err error) error {
 // maxField bounds what is quoted of a field's name in an error.
 const maxField = 128
 
-// fieldOf names a place in a JSON body as its sender would.
+// fieldOf names a place in a JSON body as its sender would; "body" where that can't be
+// part of a line. It ends up in logs and headers.
 func fieldOf(p jsontext.Pointer) string {
 	var b strings.Builder
 	for token := range p.Tokens() {
@@ -127,7 +129,7 @@ func fieldOf(p jsontext.Pointer) string {
 		}
 		b.WriteString(token)
 	}
-	if b.Len() == 0 || b.Len() > maxField {
+	if b.Len() == 0 || b.Len() > maxField || strings.ContainsFunc(b.String(), unicode.IsControl) {
 		return "body"
 	}
 	return b.String()

@@ -26,6 +26,7 @@ type metrics struct {
 	publish    prometheus.Histogram
 	inbox      *prometheus.HistogramVec
 	waiting    prometheus.Gauge
+	settled    *prometheus.HistogramVec
 }
 
 // opens counts a connection, or a poll that begins to wait.
@@ -54,6 +55,12 @@ func (m *metrics) took(call string, began time.Time) {
 	m.inbox.WithLabelValues(call).Observe(time.Since(began).Seconds())
 }
 
+// Settled counts a ticket event that was worked on in this process, by what became
+// of it and how long ago it was stored.
+func (n *Node) Settled(outcome string, age time.Duration) {
+	n.metrics.settled.WithLabelValues(outcome).Observe(age.Seconds())
+}
+
 // page serves the metrics, in whatever state the node is.
 func (m *metrics) page() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
@@ -77,7 +84,8 @@ func newMetrics(n *Node) *metrics {
 		inbox:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_inbox_request_duration_seconds", Help: "How long it took to list, to count and to mark what is read, in seconds.", Buckets: durations}, []string{"call"}),
 		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_polls_waiting", Help: "Long polls that wait for a notification. They are not among the connections."}),
 	}
-	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.inbox, m.waiting)
+	m.settled = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_event_settled_seconds", Help: "How long after they were stored ticket events were settled here, by what became of them, in seconds.", Buckets: append(durations, 10, 60, 600)}, []string{"outcome"})
+	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.inbox, m.waiting, m.settled)
 
 	s := n.bus.Stats()
 	for _, c := range []struct {

@@ -85,6 +85,10 @@ type Config struct {
 	// process: the cookie is a Secure one.
 	Cookies bool
 
+	// HealthOnly leaves the public port with nothing but whether the process lives
+	// and is ready: it has other roles than the edge.
+	HealthOnly bool
+
 	// Mount serves further paths on the public port, by their prefix, such as
 	// "/demo/". Not for production: it is how the dev command adds its issuer.
 	Mount map[string]http.Handler
@@ -181,7 +185,7 @@ func (n *Node) ready() string {
 		return "revocations can't be seen"
 	}
 	for _, realm := range n.verifier.Status() {
-		if realm.Usable {
+		if realm.Usable || n.cfg.HealthOnly {
 			return ""
 		}
 	}

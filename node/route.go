@@ -41,8 +41,6 @@ func (n *Node) routes() []route {
 		{"PUT", Base + "/tenant/preference", n.writeTenantPreference},
 		{"POST", Base + "/admin/revoke", n.revoke},
 		{"POST", "/realms/:realm/backchannel-logout", n.backchannelLogout},
-		{"GET", "/livez", n.live},
-		{"GET", "/readyz", n.readiness},
 		{"GET", "/openapi.yaml", n.openapi},
 		{"GET", "/peal.js", n.script},
 	}
@@ -53,6 +51,14 @@ func (n *Node) routes() []route {
 		)
 	}
 	return routes
+}
+
+// healthRoutes lists the calls by which the process is looked after.
+func (n *Node) healthRoutes() []route {
+	return []route{
+		{"GET", "/livez", n.live},
+		{"GET", "/readyz", n.readiness},
+	}
 }
 
 // streamed marks a call that answers with an event stream.
@@ -66,17 +72,20 @@ func streamed(run call) call {
 // adminRoutes lists the calls of the admin port.
 func (n *Node) adminRoutes() []route {
 	metrics := n.metrics.page()
-	return []route{
-		{"GET", "/livez", n.live},
-		{"GET", "/readyz", n.readiness},
+	return append(n.healthRoutes(), []route{
 		{"GET", "/metrics", func(w http.ResponseWriter, r *request) error { metrics.ServeHTTP(w, r.Request); return nil }},
 		{"POST", "/revoke", n.revokeAnywhere},
 		{"POST", "/purge", n.purge},
-	}
+	}...)
 }
 
 // Handler returns what the public port answers.
-func (n *Node) Handler() http.Handler { return n.router(n.routes(), n.cfg.Mount) }
+func (n *Node) Handler() http.Handler {
+	if n.cfg.HealthOnly {
+		return n.router(n.healthRoutes(), nil)
+	}
+	return n.router(append(n.routes(), n.healthRoutes()...), n.cfg.Mount)
+}
 
 // Admin returns what the admin port answers. It is not for the public.
 func (n *Node) Admin() http.Handler {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/dispatch"
 )
 
 // Bounds of what is decided when a region is created: JetStream takes at most 5
@@ -48,6 +50,12 @@ func (s *settings) check() error {
 		if u, err := url.Parse(server); s.nats != "" && (err != nil || u.Host == "") {
 			return usagef("--nats must be URLs such as nats://host:4222, separated by commas") // not quoted: it may hold a password
 		}
+	}
+	if err := s.checkRoles(); err != nil {
+		return err
+	}
+	if _, err := dispatch.NewRules(s.templates.all, s.hosts()); err != nil {
+		return fmt.Errorf("%s: %w", s.configFile, err)
 	}
 	if s.maxPerUser < 0 {
 		return usagef("--max-connections-per-user must not be negative; 0 is no bound")

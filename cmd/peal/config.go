@@ -36,6 +36,8 @@ type settings struct {
 	heartbeat       time.Duration
 	drainDelay      time.Duration
 	drainWindow     time.Duration
+	roles           string // separated by commas
+	templates       templates
 	actionHosts     string // separated by commas
 	corsOrigins     string // separated by commas
 	localOrigins    bool   // set by dev alone
@@ -53,9 +55,10 @@ type setting struct {
 	name     string
 	help     string
 	value    flag.Value
-	fileOnly bool // no flag: for what is decided once, not at each start
-	list     bool // may be a list in the file
-	flagOnly bool // not in the file or the environment
+	fileOnly bool       // no flag: for what is decided once, not at each start
+	list     bool       // may be a list in the file
+	flagOnly bool       // not in the file or the environment
+	tree     *templates // has the value instead: it is a mapping, in the file alone
 }
 
 // defaults of a command, where they differ from the production ones.
@@ -94,6 +97,7 @@ func newSettings(d defaults) *settings {
 		{name: "connects-per-user", help: "connects of a user a second, after a burst of 30 seconds' worth; 0: no bound", value: num(&s.perUser, 2), fileOnly: true},
 		{name: "connects-per-address", help: "connects from an address a second, after a burst of 10 seconds' worth; behind a proxy that is the proxy's address; 0: no bound", value: num(&s.perAddress, 1000), fileOnly: true},
 		{name: "requests-per-user", help: "requests of a user for their inbox a second, after a burst of 10 seconds' worth; 0: no bound", value: num(&s.requests, 50), fileOnly: true},
+		{name: "templates", help: "words of notifications: a mapping of all, or a tenant, to types, to title, message and actionUrl; absent: the default ones", tree: &s.templates, fileOnly: true},
 		{name: "action-hosts", help: "hosts that an absolute actionUrl may name", value: str(&s.actionHosts, ""), fileOnly: true, list: true},
 		{name: "cors-origins", help: "origins whose pages may use the API from a browser, such as https://app.example.com", value: str(&s.corsOrigins, ""), fileOnly: true, list: true},
 		{name: "cookie-sessions", help: "let a browser's own EventSource connect by a session cookie, true or false; needs HTTPS", value: on(&s.cookieSessions), fileOnly: true},
@@ -102,7 +106,10 @@ func newSettings(d defaults) *settings {
 		{name: "retain", help: "how long a notification is kept", value: dur(&s.retain, 30*24*time.Hour), fileOnly: true},
 		{name: "per-inbox", help: "how many notifications an inbox keeps", value: num(&s.perInbox, 500), fileOnly: true},
 	}
-	if d.dev {
+	if !d.dev {
+		s.registered = append(s.registered, setting{name: "roles", help: "`edge,dispatch`: answer clients and publishers, work on ticket events; by default both", value: str(&s.roles, roleEdge+","+roleDispatch), list: true})
+	} else {
+		s.roles = roleEdge + "," + roleDispatch
 		s.registered = append(s.registered, setting{name: "print-realms", help: "print the realms file for peal serve, and end", value: on(&s.printRealms), flagOnly: true})
 	}
 	return s
@@ -183,6 +190,12 @@ func (s *settings) readFile(name string) error {
 			return fmt.Errorf("%s is given twice", at)
 		}
 		seen[key.Value] = true
+		if x.tree != nil {
+			if err := x.tree.read(name, value); err != nil {
+				return err
+			}
+			continue
+		}
 		text, err := scalar(value, x.list)
 		if err == nil {
 			err = s.put(key.Value, text)
@@ -232,6 +245,9 @@ func (s *settings) readEnvironment(getenv func(string) string) error {
 		v := getenv(envName(x.name))
 		if v == "" || x.flagOnly {
 			continue
+		}
+		if x.tree != nil {
+			return usagef("%s: must be in the configuration file, for it is a mapping", envName(x.name))
 		}
 		if err := s.put(x.name, v); err != nil {
 			return usagef("%s: %v", envName(x.name), err)

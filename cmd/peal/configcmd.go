@@ -43,11 +43,15 @@ func (s *settings) print(w io.Writer) error {
 		if x.flagOnly {
 			continue
 		}
+		key := &yaml.Node{Kind: yaml.ScalarNode, Value: x.name, HeadComment: strings.ReplaceAll(x.help, "`", "")}
+		if x.tree != nil {
+			doc.Content = append(doc.Content, key, x.tree.yaml())
+			continue
+		}
 		v := x.value.String()
 		if x.name == "nats" {
 			v = masked(v)
 		}
-		key := &yaml.Node{Kind: yaml.ScalarNode, Value: x.name, HeadComment: strings.ReplaceAll(x.help, "`", "")}
 		value := &yaml.Node{Kind: yaml.ScalarNode, Value: v}
 		if _, isString := x.value.(*stringValue); isString {
 			value.Style = yaml.DoubleQuotedStyle

@@ -15,6 +15,7 @@ import (
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/embedded"
+	"github.com/pealhq/peal/dispatch"
 	"github.com/pealhq/peal/node"
 )
 
@@ -28,6 +29,7 @@ type service struct {
 	bus       *bus.Bus
 	verifier  *auth.Verifier
 	node      *node.Node
+	work      *dispatch.Dispatcher // nil without that role
 }
 
 // ready is what --ready-json prints and dev.json holds.
@@ -88,8 +90,32 @@ func (s *service) authorize(cfg auth.Config, mount map[string]http.Handler) erro
 	}
 	nodeConfig := s.settings.nodeConfig(s.log)
 	nodeConfig.Mount = mount
+	nodeConfig.HealthOnly = !s.settings.has(roleEdge)
 	s.node = node.New(nodeConfig, s.verifier, s.bus)
-	return nil
+	if !s.settings.has(roleDispatch) {
+		return nil
+	}
+	dispatchConfig := s.settings.dispatchConfig(s.log)
+	dispatchConfig.Settled = func(what dispatch.Outcome, waited time.Duration) { s.node.Settled(string(what), waited) }
+	s.work, err = dispatch.New(dispatchConfig, s.bus, s.verifier.Directory)
+	return err
+}
+
+// dispatch works on ticket events until stop is called, which waits for what is
+// under way. failed is called if it can't go on.
+func (s *service) dispatch(failed func(error)) (stop func()) {
+	if s.work == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.work.Run(ctx); err != nil {
+			failed(fmt.Errorf("work on ticket events: %w", err))
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // ready describes the running service.
@@ -134,6 +160,7 @@ func dialable(a net.Addr) string {
 func (s *service) run(ctx, again context.Context, onReady func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer s.dispatch(cancel)() // to the end, for those who are still connected
 	served := make(chan error, 1)
 	go func() { served <- s.node.Serve(ctx, again, s.listeners) }()
 

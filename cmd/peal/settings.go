@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/dispatch"
 	"github.com/pealhq/peal/node"
 )
 
@@ -91,4 +93,26 @@ func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 		Version:            version,
 		Logger:             log,
 	}
+}
+
+// What a process may do.
+const (
+	roleEdge     = "edge"     // answer clients and publishers
+	roleDispatch = "dispatch" // work on ticket events
+)
+
+// has reports whether the process has a role.
+func (s *settings) has(role string) bool { return slices.Contains(strings.Split(s.roles, ","), role) }
+
+func (s *settings) checkRoles() error {
+	for i, role := range strings.Split(s.roles, ",") {
+		if role != roleEdge && role != roleDispatch || slices.Contains(strings.Split(s.roles, ",")[:i], role) {
+			return usagef("--roles must be %s, %s or both, separated by a comma", roleEdge, roleDispatch)
+		}
+	}
+	return nil
+}
+
+func (s *settings) dispatchConfig(log *slog.Logger) dispatch.Config {
+	return dispatch.Config{Templates: s.templates.all, ActionHosts: s.hosts(), Logger: log}
 }

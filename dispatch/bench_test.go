@@ -1,0 +1,105 @@
+package dispatch_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/bustest"
+	"github.com/pealhq/peal/bus/embedded"
+	"github.com/pealhq/peal/dispatch"
+)
+
+// synced opens a bus on a JetStream that syncs what it stores, as in production.
+func synced(b *testing.B) *bus.Bus {
+	b.Helper()
+	s, err := embedded.Start(embedded.Config{Dir: b.TempDir(), Store: 8 << 30})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(s.Close)
+	return bustest.Open(b, s, nil)
+}
+
+// running has a dispatcher run, and calls settled for each event.
+func running(b *testing.B, on *bus.Bus, settled func(time.Duration)) (stop func()) {
+	b.Helper()
+	d, err := auth.NewDirectory(auth.Config{Realms: []auth.Realm{realm("staff", acme)}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	work, err := dispatch.New(dispatch.Config{Settled: func(_ dispatch.Outcome, age time.Duration) { settled(age) }}, on, func() *auth.Directory { return d })
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- work.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+// BenchmarkWork is how fast events are worked on that wait already, each for one user,
+// by one process.
+func BenchmarkWork(b *testing.B) {
+	for _, tickets := range []int{1, 1000} {
+		b.Run(fmt.Sprint("tickets=", tickets), func(b *testing.B) {
+			on := synced(b)
+			events := make([]peal.TicketEvent, b.N)
+			for i := range events {
+				events[i] = assignment(fmt.Sprint("e", i), fmt.Sprint("t", i%tickets), fmt.Sprint("user-", i%10_000))
+			}
+			for len(events) > 0 {
+				n := min(500, len(events))
+				for _, a := range on.Accept(b.Context(), acme, events[:n]...) {
+					if a.Err != nil {
+						b.Fatal(a.Err)
+					}
+				}
+				events = events[n:]
+			}
+			settled := make(chan struct{}, b.N)
+			b.ResetTimer()
+			stop := running(b, on, func(time.Duration) { settled <- struct{}{} })
+			for range b.N {
+				<-settled
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+			b.StopTimer()
+			stop()
+		})
+	}
+}
+
+// BenchmarkThousands is how long it takes until an event for 5,000 members of a queue
+// is stored for all of them.
+func BenchmarkThousands(b *testing.B) {
+	on := synced(b)
+	var members []peal.Inbox
+	for i := range 5000 {
+		members = append(members, user(fmt.Sprint("user-", i)))
+	}
+	if err := on.SetQueue(b.Context(), acme, "all", members); err != nil {
+		b.Fatal(err)
+	}
+	settled := make(chan struct{}, 1)
+	defer running(b, on, func(time.Duration) { settled <- struct{}{} })()
+	for i := range b.N {
+		e := assignment(fmt.Sprint("e", i), "t", "user-0")
+		e.Type, e.Ticket.QueueID = "escalation", "all"
+		for _, a := range on.Accept(b.Context(), acme, e) {
+			if a.Err != nil {
+				b.Fatal(a.Err)
+			}
+		}
+		<-settled
+	}
+}

@@ -1,0 +1,9 @@
+package dispatch_test
+
+import (
+	"testing"
+
+	"github.com/pealhq/peal/bus/bustest"
+)
+
+func TestMain(m *testing.M) { bustest.Main(m) }
