@@ -92,6 +92,13 @@ type EventActor struct {
 // Ref is the actor as a user reference.
 func (a *EventActor) Ref() UserRef { return UserRef{UserID(a.ID), a.Namespace} }
 
+// IsSystem reports whether a stands for nobody: it is nil, or the actor that peal
+// names where nobody did it.
+func (a *EventActor) IsSystem() bool {
+	system := System()
+	return a == nil || a.ID == system.ID && a.Name == system.Name && a.Namespace == ""
+}
+
 // EventComment is a comment that was added to a ticket.
 type EventComment struct {
 	ID       string `json:"id,omitempty"`
@@ -146,8 +153,9 @@ func (e TicketEvent) Expired(now time.Time) bool {
 // Encode returns e as one line of JSON, without a newline at its end.
 func (e TicketEvent) Encode() []byte { return encode(e) }
 
-// Validate holds e, with its defaults filled in, against the contract's bounds.
-// The error is an InvalidError.
+// Validate holds e, with its defaults filled in, against the contract's bounds. It
+// takes no more for a namespace than for none, so what Resolve makes of an event that
+// is valid is valid. The error is an InvalidError.
 func (e TicketEvent) Validate() error {
 	if !slices.Contains(EventTypes(), e.Type) {
 		return Invalid("type", "must be of "+list(EventTypes()))
@@ -189,10 +197,31 @@ func (e TicketEvent) Validate() error {
 	if err := e.validatePeople(); err != nil {
 		return err
 	}
+	if err := e.CheckSize(); err != nil {
+		return e.bare().CheckSize()
+	}
+	return nil
+}
+
+// CheckSize holds e as it is, with every namespace that it names, against the bound
+// of what a publisher may send. The error is an InvalidError.
+func (e TicketEvent) CheckSize() error {
 	if len(e.Encode()) > MaxEncoded {
 		return Invalid("event", "must be at most 16384 bytes as JSON")
 	}
 	return nil
+}
+
+// bare returns e with users that are named without their namespaces.
+func (e TicketEvent) bare() TicketEvent {
+	for _, group := range []*[]UserRef{&e.Ticket.WatcherIDs, &e.Mentions, &e.Approvers, &e.Recipients} {
+		*group = slices.Clone(*group)
+	}
+	e.Resolve(func(_ string, r UserRef) (UserRef, error) { return UserRef{ID: r.ID}, nil })
+	if e.Actor != nil {
+		e.Actor = &EventActor{Actor: e.Actor.Actor}
+	}
+	return e
 }
 
 // validateIDs checks the ids, of which some must be given.

@@ -9,6 +9,11 @@ import (
 	"github.com/pealhq/peal"
 )
 
+// MaxEvent is how large a valid event may be as it is stored, in bytes: 16 KiB without
+// namespaces, with four thousand users of two bytes, each in the longest namespace. Of
+// a dead letter so much is kept.
+const MaxEvent = 512 << 10
+
 // Accepted is what became of a ticket event.
 type Accepted struct {
 	Duplicate bool  // one of its id was stored less than 10 minutes ago

@@ -34,12 +34,11 @@ var ErrNoDeadLetter = errors.New("no such dead letter")
 
 // Headers of a dead letter.
 const (
-	headerReason  = "Peal-Reason"
-	headerEvent   = "Peal-Event"   // the event's id
-	headerSource  = "Peal-Subject" // that it was published on
-	headerStored  = "Peal-Stored"  // when
-	headerSize    = "Peal-Size"    // of what was published, in bytes
-	maxDeadLetter = 64 << 10       // bytes of an event that are kept: four times what a valid one has
+	headerReason = "Peal-Reason"
+	headerEvent  = "Peal-Event"   // the event's id
+	headerSource = "Peal-Subject" // that it was published on
+	headerStored = "Peal-Stored"  // when
+	headerSize   = "Peal-Size"    // of what was published, in bytes
 )
 
 // nowhere is in the place of the tenant of a dead letter that names none.
@@ -60,7 +59,7 @@ func (b *Bus) DeadLetters(ctx context.Context, t peal.Tenant, after string, limi
 	from := uint64(1)
 	if after != "" {
 		place := ParseCursor(after)
-		if place.Epoch != epoch {
+		if place.Epoch != epoch || place.Elsewhere {
 			return nil, "", peal.Invalid("after", "must be the id of a dead letter")
 		}
 		from = place.Seq + 1
@@ -100,7 +99,7 @@ func (b *Bus) deadLetter(ctx context.Context, id string) (DeadLetter, error) {
 	if err != nil {
 		return DeadLetter{}, unavailable(doing, err)
 	}
-	if place.Epoch != epoch || place.Elsewhere {
+	if place.Epoch != epoch || place.Elsewhere || place.Seq == 0 { // JetStream counts from 1
 		return DeadLetter{}, ErrNoDeadLetter
 	}
 	m, err := b.getFromLeader(ctx, deadStream(b.cfg.Region), leaderGet{Seq: place.Seq})
@@ -182,7 +181,7 @@ func (b *Bus) bury(ctx context.Context, t *Task, event, reason string) error {
 	if canonicalUUID.MatchString(t.tenant) {
 		tenant = t.tenant
 	}
-	data := t.Data[:min(len(t.Data), maxDeadLetter)]
+	data := t.Data[:min(len(t.Data), MaxEvent)]
 	msg := &nats.Msg{
 		Subject: subject("dead", string(b.cfg.Region), tenant),
 		Data:    data,

@@ -53,7 +53,7 @@ func notificationID(t peal.Tenant, event string) (string, error) {
 }
 
 func actorOf(ev *peal.TicketEvent) *peal.Actor {
-	if bySystem(ev) {
+	if ev.Actor.IsSystem() {
 		return peal.System()
 	}
 	actor := ev.Actor.Actor

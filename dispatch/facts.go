@@ -52,7 +52,7 @@ func factsOf(ev *peal.TicketEvent, to told) facts {
 			Category: ev.Ticket.Category, Priority: ev.Ticket.Priority, Status: ev.Ticket.Status,
 			Assigned: !ev.Ticket.AssigneeID.IsZero(),
 		},
-		Actor:          actorFacts{ID: actor.ID, Name: actor.Name, System: bySystem(ev)},
+		Actor:          actorFacts{ID: actor.ID, Name: actor.Name, System: ev.Actor.IsSystem()},
 		PreviousStatus: ev.PreviousStatus,
 		NewStatus:      ev.NewStatus,
 		Comment:        ev.Comment,

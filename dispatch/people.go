@@ -86,7 +86,7 @@ func (r *resolver) all(field string, refs []peal.UserRef) []peal.Inbox {
 // actor finds who did it. An actor may be named without a namespace where others must
 // not: nothing is sent to an actor, and for the worst a namesake is not told.
 func (r *resolver) actor(ev *peal.TicketEvent) peal.UserRef {
-	if bySystem(ev) {
+	if ev.Actor.IsSystem() {
 		return peal.UserRef{}
 	}
 	ref := ev.Actor.Ref()
@@ -98,14 +98,6 @@ func (r *resolver) actor(ev *peal.TicketEvent) peal.UserRef {
 		return peal.UserRef{}
 	}
 	return peal.UserRef{ID: in.User, Namespace: in.Namespace}
-}
-
-// bySystem reports whether nobody did what an event tells of: no actor is named, or
-// the one that stands for nobody in what peal sends.
-func bySystem(ev *peal.TicketEvent) bool {
-	system := peal.System()
-	return ev.Actor == nil ||
-		ev.Actor.ID == system.ID && ev.Actor.Name == system.Name && ev.Actor.Namespace == ""
 }
 
 // isActor reports whether an inbox is that of who did it.

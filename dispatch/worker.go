@@ -108,7 +108,7 @@ func (j *job) read() error {
 		return err
 	}
 	j.event.ID = j.task.Name()
-	if len(j.task.Data) > peal.MaxEncoded {
+	if len(j.task.Data) > bus.MaxEvent {
 		return peal.Invalid("event", fmt.Sprintf("must be at most %d bytes as JSON", peal.MaxEncoded))
 	}
 	var e peal.TicketEvent

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"unicode"
@@ -28,6 +29,52 @@ func Unmarshal(data []byte, v any) error {
 		return malformed(err)
 	}
 	return nil
+}
+
+// Elements reads data, which has to be an object with a list of that name and nothing
+// else, and returns what is in the list, to be read with Unmarshal one by one: what
+// is wrong inside of one element, a string that is not UTF-8 too, is nothing to the
+// others. A list that is null is absent. The error is as that of Unmarshal.
+func Elements(data []byte, list string) (elements []Raw, err error) {
+	d := jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	if d.PeekKind() != '{' {
+		var none *struct{}
+		err = json.UnmarshalDecode(d, &none) // it is null, or has the wrong type
+	} else {
+		elements, err = elementsOf(d, list)
+	}
+	if err == nil {
+		if _, err = d.ReadToken(); err == io.EOF {
+			return elements, nil
+		}
+	}
+	if err == nil {
+		return nil, peal.Invalid("body", fmt.Sprintf("is not valid JSON at byte %d", d.InputOffset()))
+	}
+	return nil, malformed(err)
+}
+
+// elementsOf reads an object with a list.
+func elementsOf(d *jsontext.Decoder, list string) (elements []Raw, err error) {
+	if _, err := d.ReadToken(); err != nil {
+		return nil, err
+	}
+	for given := false; d.PeekKind() == '"'; given = true {
+		name, err := d.ReadToken()
+		switch {
+		case err != nil:
+			return nil, err
+		case name.String() != list:
+			return nil, peal.Invalid(fieldOf(d.StackPointer()), "is not a known field")
+		case given:
+			return nil, peal.Invalid(list, "must not be repeated")
+		}
+		if err := json.UnmarshalDecode(d, &elements); err != nil {
+			return nil, err
+		}
+	}
+	_, err = d.ReadToken()
+	return elements, err
 }
 
 // users reads user references.
@@ -93,6 +140,9 @@ func WithoutNull(data []byte) error {
 // malformed says what is wrong with a JSON body in words for its sender,
 // without quoting it.
 func malformed(err error) error {
+	if invalid, ok := err.(*peal.InvalidError); ok {
+		return invalid
+	}
 	var semantic *json.SemanticError
 	var syntactic *jsontext.SyntacticError
 	switch {

@@ -117,6 +117,15 @@ func (r *request) body(w http.ResponseWriter, v any, room *room) error {
 		return peal.Invalid("body", "did not arrive whole")
 	}
 	r.arrived(w)
+	return readBody(data, v)
+}
+
+// readBody reads a JSON body that has arrived.
+func readBody(data []byte, v any) (err error) {
+	if batch, ok := v.(*eventBatch); ok {
+		batch.events, err = intake.Elements(data, "events")
+		return err
+	}
 	if err := intake.Unmarshal(data, v); err != nil {
 		return err
 	}

@@ -123,6 +123,9 @@ func TestNoTraceHasASecret(t *testing.T) {
 		s.request(ctx, "GET", "/"+canary, jane, ""),
 		s.request(ctx, "POST", publishPath, jane, good),
 		s.request(ctx, "POST", publishPath, s.publisher(), strings.Replace(good, `"title"`, `"heading"`, 1)),
+		s.request(ctx, "POST", eventPath, s.publisher(), goodEvent),
+		s.request(ctx, "POST", eventPath, s.publisher(), strings.Replace(goodEvent, `"id":"12345"`, `"id":"`+canary+`\n"`, 1)),
+		s.request(ctx, "POST", eventsPath, s.publisher(), batch(goodEvent, `{"`+canary+`":1}`)),
 		s.request(ctx, "POST", node.Base+"/ticket/sse/session", jane, ""),
 		s.request(ctx, "POST", revokePath, s.administrator(acme), `{"user":"jane"}`),
 		s.request(ctx, "GET", connectPath, jane, ""), // revoked

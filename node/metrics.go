@@ -24,6 +24,7 @@ type metrics struct {
 	unsendable prometheus.Counter
 	refused    *prometheus.CounterVec
 	publish    prometheus.Histogram
+	events     prometheus.Histogram
 	inbox      *prometheus.HistogramVec
 	waiting    prometheus.Gauge
 	settled    *prometheus.HistogramVec
@@ -81,11 +82,12 @@ func newMetrics(n *Node) *metrics {
 		unsendable: prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_notifications_unsendable_total", Help: "Stored messages that are not one line of JSON and were skipped: somebody else writes to our streams."}),
 		refused:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_requests_refused_total", Help: "Requests that were refused, by the code of the problem, and by the reason: of a token, or what was done too often, and by whom."}, []string{"code", "reason"}),
 		publish:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_publish_duration_seconds", Help: "How long it took to store a notification for all its recipients, in seconds.", Buckets: durations}),
+		events:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_events_store_duration_seconds", Help: "How long it took to store the ticket events of a request, in seconds.", Buckets: durations}),
 		inbox:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_inbox_request_duration_seconds", Help: "How long it took to list, to count and to mark what is read, in seconds.", Buckets: durations}, []string{"call"}),
 		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_polls_waiting", Help: "Long polls that wait for a notification. They are not among the connections."}),
 	}
 	m.settled = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_event_settled_seconds", Help: "How long after they were stored ticket events were settled here, by what became of them, in seconds.", Buckets: append(durations, 10, 60, 600)}, []string{"outcome"})
-	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.inbox, m.waiting, m.settled)
+	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.events, m.inbox, m.waiting, m.settled)
 
 	s := n.bus.Stats()
 	for _, c := range []struct {
@@ -95,6 +97,11 @@ func newMetrics(n *Node) *metrics {
 		{"peal_notifications_stored_total", "Notifications stored by this process, once for each inbox.", &s.Stored},
 		{"peal_notifications_duplicate_total", "Notifications that an inbox had already.", &s.Duplicates},
 		{"peal_ticket_updates_stored_total", "Ticket updates stored by this process.", &s.Updates},
+		{"peal_events_accepted_total", "Ticket events stored by this process, to be worked on.", &s.Events},
+		{"peal_events_duplicate_total", "Ticket events that were stored already.", &s.EventDuplicates},
+		{"peal_events_worked_total", "Ticket events that this process has worked on, to their end.", &s.Worked},
+		{"peal_events_retried_total", "Ticket events that this process has put off, once for each time.", &s.Retried},
+		{"peal_events_buried_total", "Ticket events that this process has made dead letters of.", &s.Buried},
 		{"peal_feed_gaps_total", "Gaps declared to connections.", &s.Gaps},
 		{"peal_feed_reads_total", "Reads of stored messages for connections.", &s.Reads},
 		{"peal_feed_holes_total", "Holes in the chain of live messages, which were then read.", &s.Holes},

@@ -43,6 +43,12 @@ type Config struct {
 	// from a page that asks in a loop.
 	RequestsPerUser int
 
+	// EventsPerTenant is how many ticket events of one tenant this node takes a
+	// second, after a burst of 10 seconds' worth, and of 500 at least. Each event of
+	// a batch counts. 0 means 1,000, negative no limit. It protects the tenants from
+	// one whose backend sends in a loop: they all share the queue.
+	EventsPerTenant int
+
 	// Heartbeat is how often a connection without other events gets one. 0
 	// means 30 s. Less keeps strict proxies from closing it and costs a write
 	// each; more lets a dead connection go unnoticed for longer.
@@ -106,6 +112,7 @@ func (c Config) withDefaults() Config {
 	c.ConnectsPerUser = cmp.Or(c.ConnectsPerUser, 2)
 	c.ConnectsPerAddress = cmp.Or(c.ConnectsPerAddress, 1000)
 	c.RequestsPerUser = cmp.Or(c.RequestsPerUser, 50)
+	c.EventsPerTenant = cmp.Or(c.EventsPerTenant, 1000)
 	c.Heartbeat = cmp.Or(c.Heartbeat, 30*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
 	c.DrainDelay = cmp.Or(c.DrainDelay, 5*time.Second)
@@ -131,6 +138,7 @@ type Node struct {
 	users      *throttle[peal.Inbox]   // of connects
 	addresses  *throttle[netip.Prefix] // of connects
 	requests   *throttle[peal.Inbox]   // for the inbox
+	events     *throttle[peal.Tenant]  // of tickets
 	wheel      *wheel
 	metrics    *metrics
 
@@ -168,6 +176,8 @@ func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 	n.users = newThrottle[peal.Inbox]("user", n.cfg.ConnectsPerUser, userBurst)
 	n.addresses = newThrottle[netip.Prefix]("address", n.cfg.ConnectsPerAddress, addressBurst)
 	n.requests = newThrottle[peal.Inbox]("requests", n.cfg.RequestsPerUser, requestBurst)
+	n.events = newThrottle[peal.Tenant]("tenant", n.cfg.EventsPerTenant, eventBurst)
+	n.events.burst = max(n.events.burst, maxEvents) // a batch has to fit
 	n.wheel = newWheel(time.Now())
 	n.refusals = newSampler(n.log)
 	n.metrics = newMetrics(n)

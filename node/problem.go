@@ -9,6 +9,7 @@ import (
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/sse"
 )
 
@@ -44,6 +45,7 @@ var problems = []struct {
 	{errBrowser, problem{403, "FORBIDDEN", "The admin port takes nothing from a page in a browser"}},
 	{errOrigin, problem{403, "FORBIDDEN", "Only a page of this origin or of an allowed one may begin or end a session"}},
 	{peal.ErrForbidden, problem{403, "FORBIDDEN", "The token does not allow this"}},
+	{bus.ErrNoDeadLetter, problem{404, "NOT_FOUND", "There is no dead letter of this id, or not any more"}},
 	{errNotFound, problem{404, "NOT_FOUND", "There is nothing at this path"}},
 	{errMethod, problem{405, "METHOD_NOT_ALLOWED", "This path has no such method"}},
 	{errNotAcceptable, problem{406, "NOT_ACCEPTABLE", "This path answers with text/event-stream only"}},
@@ -96,11 +98,6 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 }
 
 func refuseByStatus(w http.ResponseWriter, r *request, p problem, err error) {
-	detail := p.detail
-	var invalid *peal.InvalidError
-	if detail == "" && errors.As(err, &invalid) {
-		detail = invalid.Error()
-	}
 	h := w.Header()
 	if r.ContentLength != 0 && !r.read && r.ProtoMajor == 1 {
 		h.Set("Connection", "close") // else net/http reads the body before it answers
@@ -114,14 +111,27 @@ func refuseByStatus(w http.ResponseWriter, r *request, p problem, err error) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(p.status)
-	w.Write(encode(struct {
-		Type     string `json:"type"`
-		Title    string `json:"title"`
-		Status   int    `json:"status"`
-		Code     string `json:"code"`
-		Detail   string `json:"detail"`
-		Instance string `json:"instance"`
-	}{"about:blank", http.StatusText(p.status), p.status, p.code, detail, r.id}))
+	w.Write(encode(r.told(p, err)))
+}
+
+// told is a problem in JSON.
+type told struct {
+	Type     string `json:"type"`
+	Title    string `json:"title"`
+	Status   int    `json:"status"`
+	Code     string `json:"code"`
+	Detail   string `json:"detail"`
+	Instance string `json:"instance"`
+}
+
+// told is what a client hears of an error, whose problem is p.
+func (r *request) told(p problem, err error) told {
+	detail := p.detail
+	var invalid *peal.InvalidError
+	if detail == "" && errors.As(err, &invalid) {
+		detail = invalid.Error()
+	}
+	return told{"about:blank", http.StatusText(p.status), p.status, p.code, detail, r.id}
 }
 
 // refuseByEvent answers an EventSource of a browser, which takes every status but

@@ -44,7 +44,7 @@ func (n *Node) publish(w http.ResponseWriter, r *request) error {
 	if refused != nil {
 		return refused
 	}
-	to, err := p.inboxes(n.verifier.Directory(), caller.Inbox.Tenant)
+	to, err := inboxes(n.verifier.Directory(), caller.Inbox.Tenant, "recipients", p.Recipients)
 	if err != nil {
 		return err
 	}
@@ -73,29 +73,37 @@ func (p *publication) validate(actionHosts []string) error {
 	if len(p.Recipients) == 0 || len(p.Recipients) > maxRecipients {
 		return peal.Invalid("recipients", "must be 1 to 1000")
 	}
-	for i, to := range p.Recipients {
-		if to.IsZero() {
-			return recipientError(i, peal.Invalid("user", "must not be empty"))
-		}
+	if err := checkUsers("recipients", p.Recipients); err != nil {
+		return err
 	}
 	return under("notification", p.Notification.WithDefaults(time.Now()).Validate(actionHosts))
 }
 
-// inboxes finds the recipients' inboxes.
-func (p *publication) inboxes(d *auth.Directory, t peal.Tenant) ([]peal.Inbox, error) {
-	to := make([]peal.Inbox, len(p.Recipients))
-	for i, ref := range p.Recipients {
-		var err error
-		if to[i], err = d.Inbox(t, ref); err != nil {
-			return nil, recipientError(i, err)
+// checkUsers wants a list of users that names somebody in each place.
+func checkUsers(field string, refs []peal.UserRef) error {
+	for i, ref := range refs {
+		if ref.IsZero() {
+			return userError(field, i, peal.Invalid("user", "must not be empty"))
 		}
 	}
-	return to, nil
+	return nil
 }
 
-// recipientError names the recipient that an error is about.
-func recipientError(i int, err error) error {
-	return intake.AboutUser(fmt.Sprintf("recipients[%d]", i), err)
+// inboxes finds the inboxes of a list of users.
+func inboxes(d *auth.Directory, t peal.Tenant, field string, refs []peal.UserRef) ([]peal.Inbox, error) {
+	all := make([]peal.Inbox, len(refs))
+	for i, ref := range refs {
+		var err error
+		if all[i], err = d.Inbox(t, ref); err != nil {
+			return nil, userError(field, i, err)
+		}
+	}
+	return all, nil
+}
+
+// userError names the user of a list that an error is about.
+func userError(field string, i int, err error) error {
+	return intake.AboutUser(fmt.Sprintf("%s[%d]", field, i), err)
 }
 
 // under puts the name of what an invalid field belongs to before it.
@@ -109,8 +117,18 @@ func under(name string, err error) error {
 
 // derivedID makes a notification's id of an idempotency key, so that a retry
 // carries the same. The key's scope is the tenant.
-func derivedID(t peal.Tenant, key string) string {
-	return "notif-" + uuid.NewSHA1(uuid.MustParse(string(t)), []byte(key)).String()
+func derivedID(t peal.Tenant, key string) string { return "notif-" + hashOf(t, key) }
+
+// derivedEventID is the same for a ticket event, or for one of a batch, in which it
+// has a place. It is none that a notification gets of the key, nor an event in
+// another place: a key has no control characters.
+func derivedEventID(t peal.Tenant, key, place string) string {
+	return "event-" + hashOf(t, "event\x00"+place+"\x00"+key)
+}
+
+// hashOf is a name in the form of a UUID, another one in each tenant.
+func hashOf(t peal.Tenant, name string) string {
+	return uuid.NewSHA1(uuid.MustParse(string(t)), []byte(name)).String()
 }
 
 // idempotencyKey reads the header of that name; "" if there is none.

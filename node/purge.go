@@ -29,8 +29,8 @@ type erased struct {
 // they are erased once their realm is gone, too; so the numbers in the answer are
 // what shows a name that is spelled wrong.
 func (n *Node) purge(w http.ResponseWriter, r *request) error {
-	if len(r.Header["Origin"]) > 0 {
-		return errBrowser
+	if err := r.fromNoPage(); err != nil {
+		return err
 	}
 	var body erasure
 	if err := r.body(w, &body, &n.bodies); err != nil {
@@ -53,10 +53,10 @@ func (n *Node) purge(w http.ResponseWriter, r *request) error {
 	attrs = append(attrs, "notifications", done.Notifications, "read_states", done.ReadStates,
 		"preferences", done.Preferences, "queues", done.Queues, "dead_letters", done.DeadLetters)
 	if err != nil {
-		n.audit(r, "admin port, "+r.RemoteAddr, "purged in part", append(attrs, "err", err)...)
+		n.audit(r, r.onAdminPort(), "purged in part", append(attrs, "err", err)...)
 		return err
 	}
-	n.audit(r, "admin port, "+r.RemoteAddr, "purged", attrs...)
+	n.audit(r, r.onAdminPort(), "purged", attrs...)
 	return answerJSON(w, http.StatusOK, struct {
 		Purged erased `json:"purged"`
 	}{erased(done)})

@@ -365,7 +365,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 			t.Run(method+" "+path, func(t *testing.T) { wantProblem(t, a, 404, "NOT_FOUND", "") })
 		}
 	}
-	for path, allow := range map[string]string{connectPath: "GET", publishPath: "POST", countPath: "GET", listPath: "GET", readPath: "PUT", "/livez": "GET", "/readyz": "GET", "/openapi.yaml": "GET", "/peal.js": "GET"} {
+	for path, allow := range map[string]string{connectPath: "GET", publishPath: "POST", eventPath: "POST", eventsPath: "POST", queuePath + "net": "PUT", countPath: "GET", listPath: "GET", readPath: "PUT", "/livez": "GET", "/readyz": "GET", "/openapi.yaml": "GET", "/peal.js": "GET"} {
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD", "TRACE"} {
 			if method == allow {
 				continue
@@ -397,7 +397,7 @@ func TestUnknownPathsAndMethodsOfTheAdminPort(t *testing.T) {
 			t.Run(method+" "+path, func(t *testing.T) { wantProblem(t, a, 404, "NOT_FOUND", "") })
 		}
 	}
-	for path, allow := range map[string]string{"/livez": "GET", "/readyz": "GET", "/metrics": "GET", "/revoke": "POST", "/purge": "POST"} {
+	for path, allow := range map[string]string{"/livez": "GET", "/readyz": "GET", "/metrics": "GET", "/revoke": "POST", "/purge": "POST", "/dead": "GET", "/dead/x/retry": "POST"} {
 		for _, method := range []string{"GET", "POST", "DELETE", "OPTIONS"} {
 			if method == allow {
 				continue

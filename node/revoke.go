@@ -56,10 +56,8 @@ func (n *Node) revoke(w http.ResponseWriter, r *request) error {
 // revokeAnywhere answers POST {admin}/revoke: whoever can reach the admin port
 // takes away tokens of any realm and tenant.
 func (n *Node) revokeAnywhere(w http.ResponseWriter, r *request) error {
-	// A page in the operator's browser may reach the port too, by a name that
-	// it has point here.
-	if len(r.Header["Origin"]) > 0 {
-		return errBrowser
+	if err := r.fromNoPage(); err != nil {
+		return err
 	}
 	var body revocation
 	if err := r.body(w, &body, &n.bodies); err != nil {
@@ -71,7 +69,7 @@ func (n *Node) revokeAnywhere(w http.ResponseWriter, r *request) error {
 	if err := body.validate(); err != nil {
 		return err
 	}
-	return n.revokeBy(w, r, "admin port, "+r.RemoteAddr, body)
+	return n.revokeBy(w, r, r.onAdminPort(), body)
 }
 
 // validate holds the body against the bounds, as far as that needs no caller.

@@ -32,9 +32,12 @@ func (n *Node) routes() []route {
 		{"GET", Base + "/ticket/sse/notifications", streamed(n.connectNotifications)},
 		{"GET", Base + "/ticket/sse/list/updates", streamed(n.connectLists)},
 		{"POST", Base + "/ticket/notification", n.publish},
+		{"POST", Base + "/ticket/event", n.takeEvent},
+		{"POST", Base + "/ticket/events", n.takeEvents},
 		{"GET", Base + "/ticket/notification/count", n.count},
 		{"GET", Base + "/ticket/notification/list", n.list},
 		{"PUT", Base + "/ticket/notification/read", n.mark},
+		{"PUT", Base + "/queue/:queueId", n.setQueue},
 		{"GET", Base + "/user/preference", n.readUserPreference},
 		{"PUT", Base + "/user/preference", n.writeUserPreference},
 		{"GET", Base + "/tenant/preference", n.readTenantPreference},
@@ -76,6 +79,10 @@ func (n *Node) adminRoutes() []route {
 		{"GET", "/metrics", func(w http.ResponseWriter, r *request) error { metrics.ServeHTTP(w, r.Request); return nil }},
 		{"POST", "/revoke", n.revokeAnywhere},
 		{"POST", "/purge", n.purge},
+		{"GET", "/dead", n.listDead},
+		{"GET", "/dead/:id", n.showDead},
+		{"POST", "/dead/:id/retry", n.retryDead},
+		{"DELETE", "/dead/:id", n.dropDead},
 	}...)
 }
 

@@ -13,11 +13,13 @@ import (
 // tabs that try again every second or two for a while. An address may be that of
 // an office or of our own ingress: the users of a node come back from it within
 // seconds. A page that marks what is looked at, one by one, is done with its
-// requests in a burst.
+// requests in a burst. A backend that was away brings the ticket events that it has
+// kept.
 const (
 	userBurst    = 30
 	addressBurst = 10
 	requestBurst = 10
+	eventBurst   = 10
 )
 
 // maxThrottled bounds the keys of one generation of a throttle, about 100 bytes
@@ -44,7 +46,10 @@ func newThrottle[K comparable](label string, perSecond, burst int) *throttle[K] 
 }
 
 // take counts one more, or returns an errTooFast. What is refused is not counted.
-func (t *throttle[K]) take(k K, now time.Time) error {
+func (t *throttle[K]) take(k K, now time.Time) error { return t.takeN(k, 1, now) }
+
+// takeN counts n more at once, at most a burst.
+func (t *throttle[K]) takeN(k K, n int, now time.Time) error {
 	if t.perSecond < 0 {
 		return nil
 	}
@@ -52,7 +57,7 @@ func (t *throttle[K]) take(k K, now time.Time) error {
 	if bucket == nil {
 		return nil
 	}
-	r := bucket.ReserveN(now, 1)
+	r := bucket.ReserveN(now, n)
 	if wait := r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
 		return &tooFast{t.label, wait}
@@ -64,7 +69,7 @@ func (t *throttle[K]) take(k K, now time.Time) error {
 func (t *throttle[K]) bucket(k K, now time.Time) *rate.Limiter {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if refilled := time.Duration(t.burst/t.perSecond) * time.Second; now.Sub(t.turn) >= refilled {
+	if refilled := time.Duration((t.burst+t.perSecond-1)/t.perSecond) * time.Second; now.Sub(t.turn) >= refilled {
 		t.old, t.now, t.turn = t.now, make(map[K]*rate.Limiter), now
 	}
 	b := t.now[k]

@@ -60,8 +60,8 @@ func (s *settings) check() error {
 	if s.maxPerUser < 0 {
 		return usagef("--max-connections-per-user must not be negative; 0 is no bound")
 	}
-	if s.perUser < 0 || s.perAddress < 0 || s.requests < 0 {
-		return usagef("connects-per-user, connects-per-address and requests-per-user must not be negative; 0 is no bound")
+	if s.perUser < 0 || s.perAddress < 0 || s.requests < 0 || s.perTenant < 0 {
+		return usagef("connects-per-user, connects-per-address, requests-per-user and events-per-tenant must not be negative; 0 is no bound")
 	}
 	if s.heartbeat < time.Second || s.heartbeat > maxHeartbeat {
 		return usagef("--heartbeat must be 1s to %v: a connection costs a write each time, and a client takes one that is silent for dead", maxHeartbeat)

@@ -33,6 +33,7 @@ type settings struct {
 	perUser         int // connects a second
 	perAddress      int // connects a second
 	requests        int // of a user for their inbox, a second
+	perTenant       int // ticket events a second
 	heartbeat       time.Duration
 	drainDelay      time.Duration
 	drainWindow     time.Duration
@@ -98,6 +99,7 @@ func newSettings(d defaults) *settings {
 		{name: "connects-per-address", help: "connects from an address a second, after a burst of 10 seconds' worth; behind a proxy that is the proxy's address; 0: no bound", value: num(&s.perAddress, 1000), fileOnly: true},
 		{name: "requests-per-user", help: "requests of a user for their inbox a second, after a burst of 10 seconds' worth; 0: no bound", value: num(&s.requests, 50), fileOnly: true},
 		{name: "templates", help: "words of notifications: a mapping of all, or a tenant, to types, to title, message and actionUrl; absent: the default ones", tree: &s.templates, fileOnly: true},
+		{name: "events-per-tenant", help: "ticket events of a tenant a second, on each node, after a burst of 10 seconds' worth, or of 500 if that is more; 0: no bound", value: num(&s.perTenant, 1000), fileOnly: true},
 		{name: "action-hosts", help: "hosts that an absolute actionUrl may name", value: str(&s.actionHosts, ""), fileOnly: true, list: true},
 		{name: "cors-origins", help: "origins whose pages may use the API from a browser, such as https://app.example.com", value: str(&s.corsOrigins, ""), fileOnly: true, list: true},
 		{name: "cookie-sessions", help: "let a browser's own EventSource connect by a session cookie, true or false; needs HTTPS", value: on(&s.cookieSessions), fileOnly: true},

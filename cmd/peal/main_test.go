@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pealhq/peal/bus/bustest"
+	"github.com/pealhq/peal/bus/embedded"
 )
 
 // TestMain is the binary too: a test that needs a process of its own to kill
@@ -22,7 +25,22 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if listen := os.Getenv("PEAL_TEST_AS_NATS"); listen != "" {
+		asNATS(listen, os.Args[1])
+		return
+	}
 	bustest.Main(m)
+}
+
+// asNATS is a JetStream server until it is killed.
+func asNATS(listen, data string) {
+	s, err := embedded.Start(embedded.Config{Dir: data, Listen: listen, Logger: slog.Default()})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(s.URL())
+	select {}
 }
 
 // result is what a command has printed, and its exit status.
@@ -58,8 +76,14 @@ type process struct {
 // start runs a command in a process of its own.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startAs(t, "PEAL_TEST_AS_BINARY=1", args...)
+}
+
+// startAs runs this binary as what a variable says, in a process of its own.
+func startAs(t *testing.T, variable string, args ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0], args...), log: new(bytes.Buffer)}
-	p.cmd.Env = append(os.Environ(), "PEAL_TEST_AS_BINARY=1")
+	p.cmd.Env = append(os.Environ(), variable)
 	p.cmd.Stderr = p.log
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -129,6 +153,7 @@ func TestUsage(t *testing.T) {
 	replicas := write("replicas.yaml", "replicas: 99\n")
 	negative := write("negative.yaml", "connects-per-user: -1\n")
 	requests := write("requests.yaml", "requests-per-user: -1\n")
+	events := write("events.yaml", "events-per-tenant: -1\n")
 	nested := write("nested.yaml", "action-hosts:\n  a: b\n")
 	good := write("good.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    jwks: https://id.example/jwks\n    audiences: [peal]\n    tenants: any\n")
 	realms := write("realms.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    surprise: 1\n")
@@ -171,6 +196,7 @@ func TestUsage(t *testing.T) {
 		{"heartbeat too long", []string{"dev", "--heartbeat", "61s"}, 2, []string{"--heartbeat", "1m"}},
 		{"negative connects", []string{"config", "check", "--config", negative}, 2, []string{"connects-per-user"}},
 		{"negative requests", []string{"config", "check", "--config", requests}, 2, []string{"requests-per-user"}},
+		{"negative events", []string{"config", "check", "--config", events}, 2, []string{"events-per-tenant"}},
 		{"negative drain window", []string{"dev", "--drain-window", "-1s"}, 2, []string{"drain-window", "duration"}},
 		{"bad region", []string{"dev", "--region", "EU-1"}, 2, []string{"--region"}},
 		{"bad log format", []string{"dev", "--log-format", "xml"}, 2, []string{"--log-format"}},

@@ -83,6 +83,7 @@ func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 		ConnectsPerUser:    cmp.Or(s.perUser, -1),
 		ConnectsPerAddress: cmp.Or(s.perAddress, -1),
 		RequestsPerUser:    cmp.Or(s.requests, -1),
+		EventsPerTenant:    cmp.Or(s.perTenant, -1),
 		Heartbeat:          s.heartbeat,
 		DrainDelay:         orOff(s.drainDelay),
 		DrainWindow:        orOff(s.drainWindow),
