@@ -76,7 +76,8 @@ func TestOpenAPIHasEveryRouteAndNoOther(t *testing.T) {
 			got = append(got, strings.ToUpper(method)+" "+path)
 		}
 	}
-	for _, r := range (&Node{cfg: Config{Cookies: true}}).routes() {
+	n := &Node{cfg: Config{Cookies: true}}
+	for _, r := range slices.Concat(n.routes(), n.healthRoutes()) {
 		want = append(want, r.method+" "+parameter.ReplaceAllString(r.path, "{$1}"))
 	}
 	if diff := cmp.Diff(sorted(want), sorted(got)); diff != "" {
