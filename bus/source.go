@@ -12,7 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// source is a stream that feeds read, and what this process knows of it.
+// source is a stream that feeds read, and what this process knows of it. What is said
+// of an inbox, where feeds read, goes for the updates of a tenant's tickets as well.
 type source struct {
 	bus       *Bus
 	index     int // among the sources of the bus

@@ -87,15 +87,15 @@ func newHandler(w http.ResponseWriter, r *http.Request, timeout time.Duration) *
 }
 
 func (h *handler) offer(frame []byte, at bus.Cursor) bool {
-	return h.take(waiting{frame: frame, size: len(frame), at: at, owed: true})
+	return h.accept(waiting{frame: frame, size: len(frame), at: at, owed: true})
 }
 
 func (h *handler) offerUpdate(u *bus.Update, frame []byte) bool {
-	return h.take(waiting{frame: frame, size: len(frame), at: u.Cursor, owed: true, update: &u.TicketUpdate})
+	return h.accept(waiting{frame: frame, size: len(frame), at: u.Cursor, owed: true, update: &u.TicketUpdate})
 }
 
-// take takes a frame of the feed, all or none.
-func (h *handler) take(w waiting) bool {
+// accept takes a frame of the feed, all or none.
+func (h *handler) accept(w waiting) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
