@@ -76,6 +76,10 @@ SEED ?= 0
 model: ## run the model test of the feed for long: TIME=10m SEED=…
 	go test -run '^TestModel$$' -count 1 -v -timeout 0 ./bus -model.time $(TIME) -model.seed $(SEED)
 
+.PHONY: list-model
+list-model: ## run the model test of lists of tickets for long: TIME=10m SEED=…
+	go test -run '^TestListModel$$' -count 1 -v -timeout 0 ./node -list.time $(TIME) -list.seed $(SEED)
+
 .PHONY: inbox-model
 inbox-model: ## run the model test of list, count and read state for long: TIME=10m SEED=…
 	go test -run '^TestInboxModel$$' -count 1 -v -timeout 0 ./bus -model.time $(TIME) -model.seed $(SEED)

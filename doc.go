@@ -21,8 +21,14 @@
 //   - A stream is a JetStream stream. An open SSE response is a connection.
 //   - A poll asks for what came after a cursor, and may wait for it. While it
 //     waits it counts as a connection.
-//   - A feed is an inbox as one reader sees it: what is stored after a cursor,
-//     then what arrives, without a hole or a repeat.
+//   - A ticket update tells a list on a screen that a ticket has changed, and
+//     nothing of what it is. It is for those who see the ticket, and those who
+//     have lost sight of it by the change.
+//   - A feed is an inbox, or the ticket updates of a tenant, as one reader sees
+//     it: what is stored after a cursor, then what arrives, without a hole or a
+//     repeat.
+//   - A source is a stream that feeds read: that of a partition's inboxes, or
+//     that of the ticket updates.
 //   - A cursor is a place in a feed: everything up to it has been delivered or
 //     declared missing.
 //   - A gap is the declaration that something is missing: it was asked for and

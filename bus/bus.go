@@ -115,7 +115,7 @@ func (c Config) layout() layout {
 	}
 }
 
-// Bus is the inboxes of one region. Its methods may be called concurrently.
+// Bus is the inboxes and the ticket updates of one region. Its methods may be called concurrently.
 type Bus struct {
 	cfg Config
 	log *slog.Logger
@@ -126,8 +126,9 @@ type Bus struct {
 	reads, writes     jetstream.JetStream
 
 	partitions []*partition // index: partition number
+	sources    []*source    // of the partitions, and tickets
 	events     *publisher   // of ticket events
-	tickets    *publisher   // of ticket updates
+	tickets    *source      // of ticket updates
 	shards     []*shard
 
 	life    context.Context // ends when Close begins: of what the bus asks for itself
@@ -209,9 +210,14 @@ func (b *Bus) open(ctx context.Context) (err error) {
 			return err
 		}
 		b.partitions = append(b.partitions, part)
+		b.add(part.source)
 	}
-	b.events = newPublisher(b, eventStream(b.cfg.Region), 1)   // those of a ticket in their order
-	b.tickets = newPublisher(b, ticketStream(b.cfg.Region), 1) // those of a ticket in their order
+	b.events = newPublisher(b, eventStream(b.cfg.Region), 1) // those of a ticket in their order
+	b.tickets = newTickets(b)
+	if err := b.tickets.open(ctx); err != nil {
+		return err
+	}
+	b.add(b.tickets)
 	b.wishes = newWishes(b)
 	if err := b.eraseAgain(ctx); err != nil {
 		return err
@@ -225,7 +231,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		p.start()
 	}
 	b.done.Go(b.events.run)
-	b.done.Go(b.tickets.run)
+	b.tickets.start()
 	b.opened.Store(true)
 	return nil
 }
@@ -250,13 +256,11 @@ func (b *Bus) Close() {
 
 // publishers lists those that there are; not all while the bus opens.
 func (b *Bus) publishers() (all []*publisher) {
-	for _, p := range b.partitions {
-		all = append(all, p.publisher)
+	for _, src := range b.sources {
+		all = append(all, src.publisher)
 	}
-	for _, p := range []*publisher{b.events, b.tickets} {
-		if p != nil {
-			all = append(all, p)
-		}
+	if b.events != nil {
+		all = append(all, b.events)
 	}
 	return all
 }
@@ -283,7 +287,7 @@ func (b *Bus) Connected() bool {
 
 // Away returns for how long NATS has been away: a connection is lost, or the
 // leader of no inbox stream answers. 0 if it is there. A single stream without a
-// leader is logged, and is no reason to go elsewhere. A silence is noticed
+// leader, such as that of ticket updates, is logged, and is no reason to go elsewhere. A silence is noticed
 // within 30 s.
 func (b *Bus) Away() time.Duration {
 	connections := []string{whatConnection("live"), whatConnection("read"), whatConnection("write")}
@@ -303,6 +307,12 @@ func (b *Bus) Region() Region { return b.cfg.Region }
 
 // Stats returns the counters of this bus, which go on counting.
 func (b *Bus) Stats() *Stats { return &b.stats }
+
+// add takes in a source of feeds.
+func (b *Bus) add(src *source) {
+	src.index = len(b.sources)
+	b.sources = append(b.sources, src)
+}
 
 // partition finds the partition of an inbox, and the inbox in it.
 func (b *Bus) partition(in peal.Inbox) (*partition, place) {

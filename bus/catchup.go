@@ -6,20 +6,18 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"time"
 )
 
 // When live messages did not reach this process for a while, most of its feeds
 // are behind, each by a little. Then the stream is read once from where the
 // first of them stands, and what it holds is dealt out here: one read instead
-// of one for each inbox.
+// of one for each feed.
 
 const (
-	// catchUpPerInbox is how many stored messages one read may cross for each
-	// inbox that is followed: a message of it costs about 10 µs, a read of one
-	// inbox about 200 µs.
-	catchUpPerInbox = 20
+	// catchUpPerFeed is how many stored messages one read may cross for each feed: a
+	// message of it costs about 10 µs, a read for one feed about 200 µs.
+	catchUpPerFeed = 20
 
 	// catchUpLeast is what is always crossed.
 	catchUpLeast = 1000
@@ -43,63 +41,63 @@ type held struct {
 	round int
 }
 
-// catchUp brings the live feeds of a partition what was stored while live
+// catchUp brings the live feeds of a source what was stored while live
 // messages did not reach this process. Feeds that stand too far back for it,
 // and all of them where it can't be proven whole, read for themselves; who is
 // behind then, the tail check tells, which follows in any case. As long as the
 // leader does not answer nobody could read, and it is tried again.
-func (p *partition) catchUp() {
-	ctx, cancel := context.WithTimeout(p.bus.life, 2*p.bus.cfg.Timeout)
+func (src *source) catchUp() {
+	ctx, cancel := context.WithTimeout(src.bus.life, 2*src.bus.cfg.Timeout)
 	defer cancel()
-	f, err := p.ask(ctx)
+	f, err := src.ask(ctx)
 	if err != nil {
-		time.AfterFunc(catchUpPause+rand.N(catchUpPause/2), func() { p.reader.ask(p.catchUp) })
+		time.AfterFunc(catchUpPause+rand.N(catchUpPause/2), func() { src.reader.ask(src.catchUp) })
 		return
 	}
-	p.catchingUp.Store(false) // what is missed from now on is for the next
-	defer p.checkAll()
-	crossed := max(catchUpLeast, catchUpPerInbox*uint64(p.bus.stats.Followed.Load())/uint64(len(p.bus.partitions)))
-	feeds, after := p.hold(f.epoch, f.last-min(f.last, crossed))
+	src.catchingUp.Store(false) // what is missed from now on is for the next
+	defer src.checkAll()
+	crossed := max(catchUpLeast, catchUpPerFeed*uint64(src.feeds.Load()))
+	feeds, after := src.hold(f.epoch, f.last-min(f.last, crossed))
 	if len(feeds) == 0 {
 		return
 	}
-	found, err := p.span(ctx, f, after, feeds)
+	found, err := src.span(ctx, f, after, feeds)
 	if err != nil {
-		p.bus.log.Info("each inbox is read for itself", "stream", p.stream, "inboxes", len(feeds), "err", err)
+		src.bus.log.Info("each inbox is read for itself", "stream", src.stream, "inboxes", len(feeds), "err", err)
 	}
-	p.deal(feeds, found, err == nil)
+	src.deal(feeds, found, err == nil)
 }
 
 // hold has the live feeds that are proven to have everything up to a place,
 // floor or one further on, wait. It returns them and the first of their places.
-func (p *partition) hold(epoch Epoch, floor uint64) (feeds []held, after uint64) {
+func (src *source) hold(epoch Epoch, floor uint64) (feeds []held, after uint64) {
 	type answer struct {
 		feeds []held
 		after uint64
 	}
-	answers := make(chan answer, len(p.bus.shards))
-	for _, s := range p.bus.shards {
+	answers := make(chan answer, len(src.bus.shards))
+	for _, s := range src.bus.shards {
 		s.post(func() {
-			feeds, after := s.hold(p, epoch, floor)
+			feeds, after := s.hold(src, epoch, floor)
 			answers <- answer{feeds, after}
 		})
 	}
-	for range p.bus.shards {
+	for range src.bus.shards {
 		select {
 		case a := <-answers:
 			if len(feeds) == 0 || len(a.feeds) > 0 && a.after < after {
 				after = a.after
 			}
 			feeds = append(feeds, a.feeds...)
-		case <-p.bus.closing:
+		case <-src.bus.closing:
 			return nil, 0
 		}
 	}
 	return feeds, after
 }
 
-func (s *shard) hold(p *partition, epoch Epoch, floor uint64) (feeds []held, after uint64) {
-	for _, h := range s.hubsOf(p) {
+func (s *shard) hold(src *source, epoch Epoch, floor uint64) (feeds []held, after uint64) {
+	for _, h := range s.hubsOf(src) {
 		for _, f := range h.feeds {
 			if f.phase != live || f.last.Epoch != epoch || f.proven() < floor {
 				continue
@@ -138,18 +136,17 @@ func (s spanned) has(subject string, seq uint64) bool {
 
 // span reads the stream after a sequence to its end. It returns an error if
 // something between may be missing.
-func (p *partition) span(ctx context.Context, f facts, after uint64, feeds []held) (found spanned, err error) {
-	p.bus.stats.Ranges.Add(1)
+func (src *source) span(ctx context.Context, f facts, after uint64, feeds []held) (found spanned, err error) {
+	src.bus.stats.Ranges.Add(1)
 	found = spanned{messages: make(map[string][]*Message), end: after}
 	for _, h := range feeds {
 		found.messages[h.feed.subject] = nil
 	}
-	all := wildcards(subject("inbox", string(p.bus.cfg.Region), strconv.Itoa(p.number)), 3)
 	size := 0
 	for more := true; more; {
-		a, err := p.direct(ctx, directGet{Seq: found.end + 1, NextFor: all, Batch: rangeBatch, MaxBytes: rangeBytes})
+		a, err := src.direct(ctx, directGet{Seq: found.end + 1, NextFor: src.all, Batch: rangeBatch, MaxBytes: rangeBytes})
 		if err != nil {
-			return found, unavailable("read stream "+p.stream, err)
+			return found, unavailable("read stream "+src.stream, err)
 		}
 		for _, m := range a.messages {
 			found.end = m.seq
@@ -163,12 +160,12 @@ func (p *partition) span(ctx context.Context, f facts, after uint64, feeds []hel
 		}
 		more = a.pending > 0 && len(a.messages) > 0
 	}
-	if found.before, err = p.lastBefore(ctx, after, found.messages); err != nil {
+	if found.before, err = src.lastBefore(ctx, after, found.messages); err != nil {
 		return found, err
 	}
 	// Asked after the read: what had left the stream before it was read has
 	// left it by now.
-	if found.facts, err = p.ask(ctx); err != nil {
+	if found.facts, err = src.ask(ctx); err != nil {
 		return found, err
 	}
 	if found.facts.epoch != f.epoch || found.facts.first > after+1 {
@@ -179,7 +176,7 @@ func (p *partition) span(ctx context.Context, f facts, after uint64, feeds []hel
 
 // lastBefore reads, for the inboxes of which messages were found, the last one
 // up to a sequence.
-func (p *partition) lastBefore(ctx context.Context, seq uint64, found map[string][]*Message) (map[string]uint64, error) {
+func (src *source) lastBefore(ctx context.Context, seq uint64, found map[string][]*Message) (map[string]uint64, error) {
 	all := make(map[string]uint64)
 	var subjects []string
 	for subject, messages := range found {
@@ -187,8 +184,8 @@ func (p *partition) lastBefore(ctx context.Context, seq uint64, found map[string
 			subjects = append(subjects, subject)
 		}
 	}
-	for some := range slices.Chunk(subjects, maxTails) {
-		last, _, err := p.tails(ctx, some, seq)
+	for some := range slices.Chunk(subjects, src.maxTails) {
+		last, _, err := src.tails(ctx, some, seq)
 		if err != nil {
 			return nil, err
 		}
@@ -198,7 +195,7 @@ func (p *partition) lastBefore(ctx context.Context, seq uint64, found map[string
 }
 
 // deal gives each feed what was found for it, and lets it go on.
-func (p *partition) deal(feeds []held, found spanned, whole bool) {
+func (src *source) deal(feeds []held, found spanned, whole bool) {
 	byShard := make(map[*shard][]held)
 	for _, h := range feeds {
 		byShard[h.feed.shard] = append(byShard[h.feed.shard], h)
@@ -222,7 +219,7 @@ func (f *Feed) dealt(found spanned, whole bool) {
 	for len(messages) > 0 && messages[0].Cursor.Seq <= f.last.Seq {
 		messages = messages[1:]
 	}
-	bounded := found.facts.perInbox > 0 && int64(len(messages)) >= found.facts.perInbox
+	bounded := found.facts.perSubject > 0 && int64(len(messages)) >= found.facts.perSubject
 	purged := len(messages) > 0 && !f.last.Elsewhere && f.last.Seq >= found.facts.first && !found.has(f.subject, f.last.Seq)
 	if !whole || bounded || purged {
 		f.read()

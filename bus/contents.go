@@ -122,7 +122,7 @@ func (r *survey) round(ctx context.Context, lenient bool) (c contents, done bool
 	if got.last() > 0 {
 		c.end = Cursor{Epoch: got.epoch, Seq: got.last()}
 	}
-	if shown := int(visible(after.perInbox)); shown > 0 && c.total > shown {
+	if shown := int(visible(after.perSubject)); shown > 0 && c.total > shown {
 		c.witness, c.total = i.first, shown
 		c.kept = c.kept[max(0, len(c.kept)-shown):]
 	}

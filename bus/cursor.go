@@ -22,7 +22,7 @@ func newEpoch() Epoch {
 	return Epoch(lowerBase32.EncodeToString(b[:]))
 }
 
-// Cursor is a place in an inbox: everything up to the stream sequence Seq has
+// Cursor is a place in an inbox, or in the updates of a tenant's tickets: everything up to the stream sequence Seq has
 // been delivered or declared missing. It means something only in the stream
 // incarnation Epoch. The zero Cursor is the live end.
 type Cursor struct {

@@ -45,9 +45,9 @@ const (
 	statusNone = "404"
 )
 
-// direct asks for stored messages of the partition's stream.
-func (p *partition) direct(ctx context.Context, req directGet) (answer, error) {
-	return p.bus.direct(ctx, p.stream, req)
+// direct asks for stored messages of the stream.
+func (src *source) direct(ctx context.Context, req directGet) (answer, error) {
+	return src.bus.direct(ctx, src.stream, req)
 }
 
 // direct asks for stored messages of a stream, by the connection for what is

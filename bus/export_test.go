@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -62,8 +63,8 @@ func (b *Bus) StreamOf(in peal.Inbox) (stream, subject string) {
 
 // Refresh has the facts of all streams read again.
 func (b *Bus) Refresh() {
-	for _, p := range b.partitions {
-		p.refresh()
+	for _, src := range b.sources {
+		src.refresh()
 	}
 }
 
@@ -81,9 +82,18 @@ func (b *Bus) ReadSubscriptions() int { return b.read.NumSubscriptions() }
 // within runs a task in the loop that handles an inbox, and waits for it.
 func (b *Bus) within(in peal.Inbox, task func(s *shard, h *hub)) {
 	p, pl := b.partition(in)
-	s := b.shardOf(pl.key())
+	b.withinHub(p.source, pl.key(), task)
+}
+
+// withinTickets runs a task in the loop that handles the tickets of a tenant.
+func (b *Bus) withinTickets(t peal.Tenant, task func(s *shard, h *hub)) {
+	b.withinHub(b.tickets, string(t), task)
+}
+
+func (b *Bus) withinHub(src *source, key string, task func(s *shard, h *hub)) {
+	s := b.shardOf(key)
 	done := make(chan struct{})
-	s.post(func() { defer close(done); task(s, s.hubs[s.liveOf(p, pl.key())]) })
+	s.post(func() { defer close(done); task(s, s.hubs[s.liveOf(src, key)]) })
 	select {
 	case <-done:
 	case <-b.closing:
@@ -167,13 +177,13 @@ func (b *Bus) Renewed(in peal.Inbox, last uint64) {
 	p, _ := b.partition(in)
 	f := p.known()
 	f.last = last
-	b.within(in, func(s *shard, _ *hub) { s.renewed(p, f) })
+	b.within(in, func(s *shard, _ *hub) { s.renewed(p.source, f) })
 }
 
 // LiveSubject is where the live messages of an inbox go, as far as b knows.
 func (b *Bus) LiveSubject(in peal.Inbox) string {
 	p, pl := b.partition(in)
-	return liveSubject("live", b.cfg.Region, p.number, p.known().epoch, pl.key())
+	return liveSubject(p.live, p.known().epoch, pl.key())
 }
 
 // Arrive gives a followed inbox a live message, as the NATS client does.
@@ -192,8 +202,8 @@ func (b *Bus) Fill(ctx context.Context, in peal.Inbox, after Cursor, target uint
 
 // Direct sends a Direct Get to a stream, and returns the sequences it gets.
 func (b *Bus) Direct(ctx context.Context, stream string) (seqs []uint64, pending uint64, err error) {
-	p := &partition{bus: b, stream: stream}
-	a, err := p.direct(ctx, directGet{Seq: 1, NextFor: ">", Batch: 64})
+	src := &source{bus: b, stream: stream}
+	a, err := src.direct(ctx, directGet{Seq: 1, NextFor: ">", Batch: 64})
 	for _, m := range a.messages {
 		seqs = append(seqs, m.seq)
 	}
@@ -214,8 +224,8 @@ func (b *Bus) Queued() (n int) {
 func (b *Bus) CatchUp() { b.catchUp() }
 
 func (b *Bus) CheckTails() {
-	for _, p := range b.partitions {
-		p.checkAll()
+	for _, src := range b.sources {
+		src.checkAll()
 	}
 }
 
@@ -339,4 +349,71 @@ func (b *Bus) Remembered() int {
 // EncodeUpdate is the stored form of a ticket update.
 func EncodeUpdate(u peal.TicketUpdate, sees, lost []peal.Inbox) []byte {
 	return encodeUpdate(u, audienceOf(sees), audienceOf(lost))
+}
+
+// DeafenTickets has what is published of a tenant's tickets not reach b any more.
+func (b *Bus) DeafenTickets(t peal.Tenant) {
+	b.withinTickets(t, func(_ *shard, h *hub) { h.sub.Unsubscribe() })
+	b.live.Flush()
+}
+
+// HearTickets ends DeafenTickets.
+func (b *Bus) HearTickets(t peal.Tenant) {
+	b.withinTickets(t, func(s *shard, h *hub) {
+		if again, err := b.live.ChanSubscribe(h.sub.Subject, s.live); err == nil {
+			h.sub = again
+		}
+	})
+	b.live.Flush()
+}
+
+// SettleTickets lets two seconds pass for the tail checks of a tenant's tickets, and
+// reports whether none is under way.
+func (b *Bus) SettleTickets(t peal.Tenant) (idle bool) {
+	b.withinTickets(t, func(s *shard, h *hub) {
+		s.tick()
+		idle = !h.checked && h.feeds[0].phase == live
+	})
+	return idle
+}
+
+// ReportSlowTickets does what the NATS client does when it had to drop updates of a
+// tenant's tickets.
+func (b *Bus) ReportSlowTickets(t peal.Tenant) {
+	subject := liveSubject(b.tickets.live, b.tickets.known().epoch, string(t))
+	b.async("live", &nats.Subscription{Subject: subject}, nats.ErrSlowConsumer)
+}
+
+// Purged has b hear of a purge, and returns when its feeds have.
+func (b *Bus) Purged(tokens string) {
+	b.purged(tokens)
+	for _, s := range b.shards {
+		done := make(chan struct{})
+		s.post(func() { close(done) })
+		<-done
+	}
+}
+
+// ReadTickets reads what is stored of a tenant's tickets from a sequence on, so many
+// times, by as many readers as a source has.
+func (b *Bus) ReadTickets(ctx context.Context, t peal.Tenant, seq uint64, times int) error {
+	var work sync.WaitGroup
+	errs := make(chan error, readers)
+	for r := range readers {
+		work.Go(func() {
+			for i := r; i < times; i += readers {
+				if _, _, err := b.tickets.fetch(ctx, ticketSubject(b.cfg.Region, t), Cursor{Seq: seq}); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	select {
+	case err := <-errs:
+		return err
+	default:
+		return nil
+	}
 }

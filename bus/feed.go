@@ -66,11 +66,11 @@ func (f *Feed) begin() {
 	f.first = replay{}
 	f.phase = reading
 	f.stand(f.start.Cursor)
-	if known := f.part.known(); f.last.Epoch != known.epoch {
+	if known := f.source.known(); f.last.Epoch != known.epoch {
 		f.renew()
 		return
 	}
-	f.part.saw(f.last.Seq)
+	f.source.saw(f.last.Seq)
 	// Not left to take, which would forget the target: what has arrived since
 	// Follow is of this incarnation.
 	f.gap, first.gap = first.gap, nil
@@ -208,8 +208,8 @@ func (f *Feed) read() {
 	round, target := f.round, f.target
 	after := origin{f.last, f.clear}
 	fill := f.tries >= triesBeforeLeader && after.Seq < target
-	f.part.reader.ask(func() {
-		r, err := f.part.reread(f.subject, after, target, fill)
+	f.source.reader.ask(func() {
+		r, err := f.source.reread(f.subject, after, target, fill)
 		f.shard.post(func() {
 			if f.round != round || f.phase != reading || f.closed.Load() {
 				return

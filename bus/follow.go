@@ -37,21 +37,23 @@ type Start struct {
 	// Recovered: everything after the follower's own cursor follows.
 	Recovered bool
 
-	// Unread is how many notifications up to Cursor are unread, ReadState the
-	// version of the read state.
+	// Unread is how many notifications of an inbox up to Cursor are unread, ReadState
+	// the version of its read state.
 	Unread    uint64
 	ReadState Cursor
 }
 
-// Feed is one follower of an inbox.
+// Feed is one follower of an inbox, or of the tickets of a tenant.
 type Feed struct {
+	what    string // it follows
 	shard   *shard
-	part    *partition
+	source  *source
 	subject string // of stored messages
-	key     string // of the inbox
+	key     string // of the inbox, or of the tenant
 	sink    Sink
 
-	stateSubject string // of the stored read state
+	part         *partition // of the inbox; nil for tickets, which have no read state
+	stateSubject string     // of the stored read state
 	start        Start
 	closed       atomic.Bool
 
@@ -82,76 +84,84 @@ type Feed struct {
 // When many come at once, each waits its turn as long as others of the stream
 // get theirs, half a minute at most. The error is a peal.ErrUnavailable, after
 // Config.Timeout where JetStream does not answer, or ctx's.
-func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink) (_ *Feed, err error) {
-	if !b.Connected() {
-		return nil, unavailable("follow inbox", nats.ErrDisconnected)
-	}
+func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink) (*Feed, error) {
 	part, pl := b.partition(in)
-	deadline, err := part.gate.enter(ctx)
-	if err != nil {
-		return nil, unavailable("follow inbox", err)
-	}
-	defer func() { part.gate.leave(err == nil) }()
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-
-	f := &Feed{
-		part:    part,
+	return b.follow(ctx, after, &Feed{
+		what:    "inbox",
+		source:  part.source,
 		subject: pl.subject("inbox", b.cfg.Region),
 		key:     pl.key(),
 		sink:    sink,
 
+		part:         part,
 		stateSubject: pl.subject("state", b.cfg.Region),
+	})
+}
+
+// follow starts a feed that is not started yet, when its turn has come.
+func (b *Bus) follow(ctx context.Context, after Cursor, f *Feed) (_ *Feed, err error) {
+	if !b.Connected() {
+		return nil, f.unavailable(nats.ErrDisconnected)
 	}
+	deadline, err := f.source.gate.enter(ctx)
+	if err != nil {
+		return nil, f.unavailable(err)
+	}
+	defer func() { f.source.gate.leave(err == nil) }()
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+
 	f.shard = b.shardOf(f.key)
 	if err = f.shard.attach(ctx, f); err != nil {
-		return nil, unavailable("follow inbox", err)
+		return nil, f.unavailable(err)
 	}
 	if err = f.position(ctx, after); err != nil {
 		f.Close()
-		part.refresh() // whether the leader is there at all
-		return nil, err
+		f.source.refresh() // whether the leader is there at all
+		return nil, f.unavailable(err)
 	}
 	return f, nil
 }
+
+func (f *Feed) unavailable(err error) error { return unavailable("follow "+f.what, err) }
 
 // position decides where the feed begins. The subscription is active by then:
 // what is stored later is seen live, or found by the tail check.
 func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 	if after.IsZero() {
-		f.start.Cursor, err = f.part.end(ctx, f.subject)
-	} else if f.first, err = f.part.recover(ctx, f.subject, after); err == nil {
+		f.start.Cursor, err = f.source.end(ctx, f.subject)
+	} else if f.first, err = f.source.recover(ctx, f.subject, after); err == nil {
 		f.start = Start{Cursor: after, Recovered: true}
 		if gap := f.first.gap; gap != nil {
 			f.start = Start{Cursor: gap.Cursor, Gap: true}
 		}
 	}
-	if err == nil {
-		f.state, err = f.part.stateOf(ctx, f.stateSubject)
+	if err != nil || f.part == nil {
+		return err
 	}
-	if err == nil {
-		f.census, err = f.part.census(ctx, f.subject, f.start.Cursor, f.state.state)
+	if f.state, err = f.part.stateOf(ctx, f.stateSubject); err != nil {
+		return err
 	}
-	if err != nil {
-		return unavailable("follow inbox", err)
+	if f.census, err = f.part.census(ctx, f.subject, f.start.Cursor, f.state.state); err != nil {
+		return err
 	}
 	f.start.Unread, f.start.ReadState = f.census.unread, f.state.version
 	return nil
 }
 
 // recover is replay for a cursor that comes from outside: it may be anybody's.
-func (p *partition) recover(ctx context.Context, subject string, after Cursor) (replay, error) {
-	r, err := p.replay(ctx, subject, origin{Cursor: after})
+func (src *source) recover(ctx context.Context, subject string, after Cursor) (replay, error) {
+	r, err := src.replay(ctx, subject, origin{Cursor: after})
 	if err != nil || r.own || r.gap != nil && r.gap.Code == UnknownCursor {
 		return r, err
 	}
 	if after.Elsewhere && len(r.messages) > 0 && r.messages[0].Cursor.Seq == after.Seq+1 {
 		return r, nil // the place before a gap is nobody else's, whatever is older
 	}
-	if foreign, err := p.foreign(ctx, subject, after); err != nil || !foreign {
+	if foreign, err := src.foreign(ctx, subject, after); err != nil || !foreign {
 		return r, err
 	}
-	return p.unknown(ctx, subject)
+	return src.unknown(ctx, subject)
 }
 
 // Start returns where the feed begins. It does not change.

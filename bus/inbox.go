@@ -142,6 +142,20 @@ func (b *Bus) Count(ctx context.Context, in peal.Inbox) (Count, error) {
 	return c, nil
 }
 
+// CountInTurn is Count for those who connect: when many come at once, each waits its
+// turn, as with Follow.
+func (b *Bus) CountInTurn(ctx context.Context, in peal.Inbox) (c Count, err error) {
+	part, _ := b.partition(in)
+	deadline, err := part.gate.enter(ctx)
+	if err != nil {
+		return Count{}, unavailable("count inbox", err)
+	}
+	defer func() { part.gate.leave(err == nil) }()
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return b.Count(ctx, in)
+}
+
 // box is an inbox and its read state at one moment.
 type box struct {
 	contents

@@ -5,12 +5,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Message is a stored notification on its way to the followers of its inbox,
-// which share it. Its fields are not to be changed.
+// Message is a stored notification on its way to the followers of its inbox, or a
+// ticket update on its way to those of its tenant's tickets. They share it, and its
+// fields are not to be changed.
 type Message struct {
 	Cursor Cursor // the place of this message: everything up to and with it
-	Read   bool
-	Data   []byte // one line of JSON, see peal.Notification, whose "read" is Read
+	Read   bool   // of a notification
+	Data   []byte // one line of JSON, see peal.Notification, whose "read" is Read; for an update see Update
 
 	previous uint64 // of a live message: the sequence before it in this inbox
 	frame    []byte

@@ -79,7 +79,7 @@ func peopled(t *testing.T) (*bus.Bus, []peal.Inbox) {
 		putAt(t, b, "$KV.PEAL_PREF_local."+string(tenant))
 		putAt(t, b, "peal.dead.local."+string(tenant))
 		putAt(t, b, "peal.event.local."+string(tenant)+".=MQ")
-		putAt(t, b, "peal.ticket.local."+string(tenant)+".=MQ")
+		putAt(t, b, "peal.ticket.local."+string(tenant))
 		if _, err := b.Revoke(t.Context(), peal.Revocation{Tenant: tenant}, time.Hour); err != nil {
 			t.Fatal(err)
 		}

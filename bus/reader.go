@@ -74,11 +74,11 @@ func (r *reader) next() func() {
 }
 
 // reread reads on for a feed, with a deadline of its own.
-func (p *partition) reread(subject string, after origin, target uint64, fill bool) (replay, error) {
-	ctx, cancel := context.WithTimeout(p.bus.life, p.bus.cfg.Timeout)
+func (src *source) reread(subject string, after origin, target uint64, fill bool) (replay, error) {
+	ctx, cancel := context.WithTimeout(src.bus.life, src.bus.cfg.Timeout)
 	defer cancel()
 	if fill {
-		return p.fill(ctx, subject, after, target)
+		return src.fill(ctx, subject, after, target)
 	}
-	return p.replay(ctx, subject, after)
+	return src.replay(ctx, subject, after)
 }

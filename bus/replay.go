@@ -42,23 +42,23 @@ type origin struct {
 // lag: what it does not have yet is found by the chain of live messages or by
 // the tail check. And it does not say of which incarnation it is. What makes a
 // cursor unknown is asked of the leader alone.
-func (p *partition) replay(ctx context.Context, subject string, after origin) (replay, error) {
-	if after.Epoch != p.known().epoch {
-		f, err := p.ask(ctx)
+func (src *source) replay(ctx context.Context, subject string, after origin) (replay, error) {
+	if after.Epoch != src.known().epoch {
+		f, err := src.ask(ctx)
 		if err != nil {
 			return replay{}, err
 		}
 		if after.Epoch != f.epoch {
-			return p.unknown(ctx, subject)
+			return src.unknown(ctx, subject)
 		}
 	}
-	messages, pending, err := p.fetch(ctx, subject, after.Cursor)
+	messages, pending, err := src.fetch(ctx, subject, after.Cursor)
 	own := err == nil && len(messages) > 0 && messages[0].Cursor == after.Cursor
 	if own && len(messages) == 1 && pending > 0 {
 		// It fills a read by itself: the rest begins after it. Whether it was
 		// purged in between, and others with it, shows below.
 		own = false
-		messages, pending, err = p.fetch(ctx, subject, Cursor{Epoch: after.Epoch, Seq: after.Seq + 1})
+		messages, pending, err = src.fetch(ctx, subject, Cursor{Epoch: after.Epoch, Seq: after.Seq + 1})
 	} else if own {
 		messages = messages[1:]
 	}
@@ -67,22 +67,22 @@ func (p *partition) replay(ctx context.Context, subject string, after origin) (r
 	}
 	// Asked after the read: what was read is of an incarnation that still is
 	// there. What has left it since then makes a gap too many, never one too few.
-	f, err := p.ask(ctx)
+	f, err := src.ask(ctx)
 	if err != nil {
 		return replay{}, err
 	}
 	if after.Epoch != f.epoch || after.Seq > f.last {
-		return p.unknown(ctx, subject)
+		return src.unknown(ctx, subject)
 	}
 	if own {
 		return replay{messages: messages, more: pending > 0, own: true}, nil
 	}
-	missing, err := p.missesSome(ctx, f, after, messages, pending)
+	missing, err := src.missesSome(ctx, f, after, messages, pending)
 	if err != nil {
 		return replay{}, err
 	}
 	if missing && len(messages) == 0 {
-		return p.truncated(ctx, subject, after.Cursor, f)
+		return src.truncated(ctx, subject, after.Cursor, f)
 	}
 	r := replay{messages: messages, more: pending > 0}
 	if missing {
@@ -97,7 +97,7 @@ func (p *partition) replay(ctx context.Context, subject string, after origin) (r
 func (r *replay) truncate(f facts, stored int64) {
 	first := r.messages[0]
 	r.gap = truncation(f, first)
-	if shown := visible(f.perInbox); shown > 0 && stored > shown {
+	if shown := visible(f.perSubject); f.witness && shown > 0 && stored > shown {
 		r.gap.Cursor = first.Cursor
 		r.messages = r.messages[1:]
 	}
@@ -106,25 +106,25 @@ func (r *replay) truncate(f facts, stored int64) {
 // missesSome decides whether something is missing between a place and the
 // messages that were found after it, pending more of which follow. The message
 // of the place itself was not found.
-func (p *partition) missesSome(ctx context.Context, f facts, after origin, messages []*Message, pending uint64) (bool, error) {
+func (src *source) missesSome(ctx context.Context, f facts, after origin, messages []*Message, pending uint64) (bool, error) {
 	if len(messages) > 0 && messages[0].Cursor.Seq == after.Seq+1 {
 		return false, nil // no sequence is left for a message between
 	}
 	if lost(f, after, int64(len(messages))+int64(pending)) {
 		return true, nil
 	}
-	return p.purged(ctx, f, after)
+	return src.purged(ctx, f, after)
 }
 
 // purged reports whether the message at a place was removed before its time,
 // and others of the inbox perhaps with it: it is not there, though the stream
 // has not come so far.
-func (p *partition) purged(ctx context.Context, f facts, after origin) (bool, error) {
+func (src *source) purged(ctx context.Context, f facts, after origin) (bool, error) {
 	if after.Elsewhere || after.Seq < f.first {
 		return false, nil
 	}
-	p.bus.stats.Reads.Add(1)
-	m, err := p.getFromLeader(ctx, leaderGet{Seq: after.Seq})
+	src.bus.stats.Reads.Add(1)
+	m, err := src.getFromLeader(ctx, leaderGet{Seq: after.Seq})
 	return err == nil && m == nil, err
 }
 
@@ -132,8 +132,8 @@ func (p *partition) purged(ctx context.Context, f facts, after origin) (bool, er
 // and of which a replica has nothing more. The gap ends at what the leader has
 // next, or where there is nothing, at the end of the stream: an older place
 // would be out of date as soon as the stream loses its next message.
-func (p *partition) truncated(ctx context.Context, subject string, after Cursor, f facts) (replay, error) {
-	m, err := p.fetchFromLeader(ctx, subject, after)
+func (src *source) truncated(ctx context.Context, subject string, after Cursor, f facts) (replay, error) {
+	m, err := src.fetchFromLeader(ctx, subject, after)
 	if err != nil {
 		return replay{}, err
 	}
@@ -149,7 +149,7 @@ func lost(f facts, after origin, following int64) bool {
 	// The stream may begin right after the cursor because the message there has
 	// expired, or because it was purged with others of the inbox further on.
 	beheaded := !after.Elsewhere && after.Seq > 0 && after.Seq+1 == f.first && after.Seq < f.last && f.deleted > 0
-	bounded := f.perInbox > 0 && following >= f.perInbox
+	bounded := f.perSubject > 0 && following >= f.perSubject
 	return beheaded || bounded || max(after.Seq, after.clear)+1 < f.first
 }
 
@@ -160,13 +160,13 @@ func truncation(f facts, next *Message) *Gap {
 
 // fetch reads one batch from the cursor inclusive, and says how many messages
 // of the inbox follow it.
-func (p *partition) fetch(ctx context.Context, subject string, from Cursor) (messages []*Message, pending uint64, err error) {
-	p.bus.stats.Reads.Add(1)
-	a, err := p.direct(ctx, directGet{
+func (src *source) fetch(ctx context.Context, subject string, from Cursor) (messages []*Message, pending uint64, err error) {
+	src.bus.stats.Reads.Add(1)
+	a, err := src.direct(ctx, directGet{
 		Seq: max(from.Seq, 1), NextFor: subject, Batch: replayBatch, MaxBytes: replayBytes,
 	})
 	if err != nil {
-		return nil, 0, unavailable("read stream "+p.stream, err)
+		return nil, 0, unavailable("read stream "+src.stream, err)
 	}
 	for _, m := range a.messages {
 		messages = append(messages, &Message{Cursor: Cursor{Epoch: from.Epoch, Seq: m.seq}, Data: m.data})
@@ -176,9 +176,9 @@ func (p *partition) fetch(ctx context.Context, subject string, from Cursor) (mes
 
 // fetchFromLeader reads the first message of an inbox at or after a cursor;
 // nil if the leader has none.
-func (p *partition) fetchFromLeader(ctx context.Context, subject string, from Cursor) (*Message, error) {
-	p.bus.stats.Reads.Add(1)
-	m, err := p.getFromLeader(ctx, leaderGet{Seq: max(from.Seq, 1), NextFor: subject})
+func (src *source) fetchFromLeader(ctx context.Context, subject string, from Cursor) (*Message, error) {
+	src.bus.stats.Reads.Add(1)
+	m, err := src.getFromLeader(ctx, leaderGet{Seq: max(from.Seq, 1), NextFor: subject})
 	if m == nil || err != nil {
 		return nil, err
 	}
@@ -187,8 +187,8 @@ func (p *partition) fetchFromLeader(ctx context.Context, subject string, from Cu
 
 // getFromLeader reads one message of the partition's stream; nil if the leader
 // does not have it.
-func (p *partition) getFromLeader(ctx context.Context, get leaderGet) (*stored, error) {
-	return p.bus.getFromLeader(ctx, p.stream, get)
+func (src *source) getFromLeader(ctx context.Context, get leaderGet) (*stored, error) {
+	return src.bus.getFromLeader(ctx, src.stream, get)
 }
 
 // fill reads the place of a hole from the leader: a message up to target is
@@ -196,22 +196,22 @@ func (p *partition) getFromLeader(ctx context.Context, get leaderGet) (*stored, 
 // What the leader does not have either is gone, and a leader that ends before
 // target leads another stream. What it has follows without a hole by the same
 // rules as in replay.
-func (p *partition) fill(ctx context.Context, subject string, after origin, target uint64) (replay, error) {
-	m, err := p.fetchFromLeader(ctx, subject, after.Cursor)
+func (src *source) fill(ctx context.Context, subject string, after origin, target uint64) (replay, error) {
+	m, err := src.fetchFromLeader(ctx, subject, after.Cursor)
 	whole := m != nil && m.Cursor.Seq == after.Seq
 	if err == nil && whole {
-		m, err = p.fetchFromLeader(ctx, subject, Cursor{Epoch: after.Epoch, Seq: after.Seq + 1})
+		m, err = src.fetchFromLeader(ctx, subject, Cursor{Epoch: after.Epoch, Seq: after.Seq + 1})
 	}
 	if err != nil {
 		return replay{}, err
 	}
-	f, count, err := p.info(ctx, p.stream, subject)
+	f, count, err := src.info(ctx, src.stream, subject)
 	if err != nil {
 		return replay{}, err
 	}
 	switch {
 	case after.Epoch != f.epoch || target > f.last:
-		return p.unknown(ctx, subject)
+		return src.unknown(ctx, subject)
 	case m == nil:
 		return replay{gap: &Gap{HistoryTruncated, Cursor{after.Epoch, target, true}}}, nil
 	case m.Cursor.Seq > target:
@@ -220,7 +220,7 @@ func (p *partition) fill(ctx context.Context, subject string, after origin, targ
 		return replay{messages: []*Message{m}, more: true}, nil
 	}
 	r := replay{messages: []*Message{m}, more: true}
-	missing, err := p.missesSome(ctx, f, after, r.messages, max(count, 1)-1)
+	missing, err := src.missesSome(ctx, f, after, r.messages, max(count, 1)-1)
 	if err != nil {
 		return replay{}, err
 	}
@@ -232,8 +232,8 @@ func (p *partition) fill(ctx context.Context, subject string, after origin, targ
 
 // unknown is the answer for a cursor that means nothing here: a gap, and on
 // from the live end.
-func (p *partition) unknown(ctx context.Context, subject string) (replay, error) {
-	end, err := p.end(ctx, subject)
+func (src *source) unknown(ctx context.Context, subject string) (replay, error) {
+	end, err := src.end(ctx, subject)
 	return replay{gap: &Gap{UnknownCursor, end}}, err
 }
 
@@ -244,12 +244,12 @@ func (p *partition) unknown(ctx context.Context, subject string) (replay, error)
 // which is how foreign tells whose it is. (A replica that lacks the first
 // message of an inbox makes it look empty: should the cursor be used before the
 // next one comes, it is taken for foreign and declared unknown.)
-func (p *partition) end(ctx context.Context, subject string) (Cursor, error) {
-	f, err := p.ask(ctx) // first: what is stored in between is found by the second
+func (src *source) end(ctx context.Context, subject string) (Cursor, error) {
+	f, err := src.ask(ctx) // first: what is stored in between is found by the second
 	if err != nil {
 		return Cursor{}, err
 	}
-	tails, _, err := p.tails(ctx, []string{subject}, 0)
+	tails, _, err := src.tails(ctx, []string{subject}, 0)
 	if err != nil {
 		return Cursor{}, err
 	}
@@ -263,27 +263,27 @@ func (p *partition) end(ctx context.Context, subject string) (Cursor, error) {
 // was given out for another: it names another's message, or the inbox holds
 // older ones, so it was not empty then. Only the leader can tell, for a replica
 // may not have the message yet.
-func (p *partition) foreign(ctx context.Context, subject string, c Cursor) (bool, error) {
+func (src *source) foreign(ctx context.Context, subject string, c Cursor) (bool, error) {
 	if !c.Elsewhere && c.Seq > 0 {
-		m, err := p.getFromLeader(ctx, leaderGet{Seq: c.Seq})
+		m, err := src.getFromLeader(ctx, leaderGet{Seq: c.Seq})
 		if err != nil || m != nil {
 			return m != nil && m.subject != subject, err
 		}
 	}
-	first, err := p.fetchFromLeader(ctx, subject, Cursor{Epoch: c.Epoch, Seq: 0})
+	first, err := src.fetchFromLeader(ctx, subject, Cursor{Epoch: c.Epoch, Seq: 0})
 	if err != nil || first == nil || first.Cursor.Seq > c.Seq {
 		return false, err
 	}
-	named, err := p.fetchFromLeader(ctx, subject, c)
+	named, err := src.fetchFromLeader(ctx, subject, c)
 	return err == nil && (named == nil || named.Cursor != c), err
 }
 
 // tails returns the sequence of the last message of each inbox that has one,
 // by subject, in a replica that has everything up to upTo; before is where the
 // inboxes are taken to end, 0 for nowhere. At most maxTails subjects.
-func (p *partition) tails(ctx context.Context, subjects []string, before uint64) (last map[string]uint64, upTo uint64, err error) {
-	doing := "read tails of stream " + p.stream
-	a, err := p.direct(ctx, directGet{LastFor: subjects, UpTo: before})
+func (src *source) tails(ctx context.Context, subjects []string, before uint64) (last map[string]uint64, upTo uint64, err error) {
+	doing := "read tails of stream " + src.stream
+	a, err := src.direct(ctx, directGet{LastFor: subjects, UpTo: before})
 	if err != nil {
 		return nil, 0, unavailable(doing, err)
 	}

@@ -18,9 +18,9 @@ import (
 // check.
 const arrivals = 8192
 
-// shard runs the feeds of a part of the inboxes: one goroutine and one channel
-// for all their subscriptions, so that an inbox is always handled by the same
-// goroutine and its order needs no lock.
+// shard runs the feeds of a part of the inboxes, and of the tenants' tickets: one
+// goroutine and one channel for all their subscriptions, so that an inbox is always
+// handled by the same goroutine and its order needs no lock.
 type shard struct {
 	bus  *Bus
 	live chan *nats.Msg
@@ -36,23 +36,25 @@ type shard struct {
 	waited      time.Duration   // of all hubs together, since a tail was checked in its turn
 	fresh       []*hub          // to be checked out of turn, at least a second from now
 	due         []*hub          // to be checked with the next tick
-	epochs      []Epoch         // of each partition, as far as this loop knows
+	epochs      []Epoch         // of each source, as far as this loop knows
 	stateEpochs []Epoch         // of the read states of each partition
-	highest     []uint64        // sequence seen live, of each partition
+	highest     []uint64        // sequence seen live, of each source
 }
 
-// hub is an inbox that at least one feed of this process follows.
+// hub is an inbox, or the tickets of a tenant, that at least one feed of this process
+// follows.
 type hub struct {
-	part    *partition
+	source  *source
 	subject string // of stored messages
-	key     string // of the inbox
+	key     string // of the inbox, or of the tenant
 	sub     *nats.Subscription
 	feeds   []*Feed
 	last    uint64        // the highest sequence of the inbox that is known here
 	element *list.Element // in the ring
 	checked bool          // a check of its tail is under way or waits for the next tick
 
-	stateSubject string // of the stored read state
+	part         *partition // of the inbox; nil for tickets: what follows is of read states
+	stateSubject string     // where they are stored
 	stateSub     *nats.Subscription
 	state        storedState
 	knows        bool // state was read or has arrived
@@ -69,10 +71,12 @@ func (b *Bus) startFeeds() {
 			hubs:    make(map[string]*hub),
 			states:  make(map[string]*hub),
 			ring:    list.New(),
-			highest: make([]uint64, len(b.partitions)),
+			highest: make([]uint64, len(b.sources)),
+		}
+		for _, src := range b.sources {
+			s.epochs = append(s.epochs, src.known().epoch)
 		}
 		for _, p := range b.partitions {
-			s.epochs = append(s.epochs, p.known().epoch)
 			s.stateEpochs = append(s.stateEpochs, p.stateEpoch())
 		}
 		b.shards = append(b.shards, s)
@@ -86,33 +90,33 @@ func (b *Bus) shardOf(key string) *shard {
 	return b.shards[maphash.String(seed, key)%uint64(len(b.shards))]
 }
 
-// renewed tells every feed of a partition that its stream is another one now.
-func (b *Bus) renewed(p *partition, f facts) {
-	b.log.Warn("stream is another incarnation", "stream", p.stream, "epoch", f.epoch)
+// renewed tells every feed of a source that its stream is another one now.
+func (b *Bus) renewed(src *source, f facts) {
+	b.log.Warn("stream is another incarnation", "stream", src.stream, "epoch", f.epoch)
 	for _, s := range b.shards {
-		s.post(func() { s.renewed(p, f) })
+		s.post(func() { s.renewed(src, f) })
 	}
 }
 
 // catchUp brings every feed what it has missed, after live messages did not
 // reach this process.
 func (b *Bus) catchUp() {
-	for _, p := range b.partitions {
-		p.look.Store(true)
-		if p.catchingUp.CompareAndSwap(false, true) {
-			p.reader.ask(p.catchUp)
+	for _, src := range b.sources {
+		src.look.Store(true)
+		if src.catchingUp.CompareAndSwap(false, true) {
+			src.reader.ask(src.catchUp)
 		}
 	}
 }
 
-// checkAll has the tails of all followed inboxes of a partition checked.
-func (p *partition) checkAll() {
-	for _, s := range p.bus.shards {
-		s.post(func() { s.checkAll(p) })
+// checkAll has the tails of all that is followed of a source checked.
+func (src *source) checkAll() {
+	for _, s := range src.bus.shards {
+		s.post(func() { s.checkAll(src) })
 	}
 }
 
-// checkSoon has the tail of one inbox checked, by one of its live subjects.
+// checkSoon has one tail checked, by one of the live subjects of its hub.
 func (b *Bus) checkSoon(subject string) {
 	s := b.shardOf(liveKey(subject))
 	s.post(func() {
@@ -186,31 +190,32 @@ func (s *shard) attach(ctx context.Context, f *Feed) error {
 	return nil
 }
 
-// hubsOf lists the hubs of a partition.
-func (s *shard) hubsOf(p *partition) (hubs []*hub) {
+// hubsOf lists the hubs of a source.
+func (s *shard) hubsOf(src *source) (hubs []*hub) {
 	for _, h := range s.hubs {
-		if h.part == p {
+		if h.source == src {
 			hubs = append(hubs, h)
 		}
 	}
 	return hubs
 }
 
-// liveOf is the subject of an inbox's live messages, in the epoch that this loop
-// knows of.
-func (s *shard) liveOf(p *partition, key string) string {
-	return liveSubject("live", s.bus.cfg.Region, p.number, s.epochs[p.number], key)
+// liveOf is the subject of live messages, in the epoch that this loop knows of.
+func (s *shard) liveOf(src *source, key string) string {
+	return liveSubject(src.live, s.epochs[src.index], key)
 }
 
 func (s *shard) add(f *Feed) error {
-	h := s.hubs[s.liveOf(f.part, f.key)]
+	h := s.hubs[s.liveOf(f.source, f.key)]
 	if h == nil {
-		h = &hub{part: f.part, subject: f.subject, stateSubject: f.stateSubject, key: f.key}
+		h = &hub{source: f.source, subject: f.subject, key: f.key, part: f.part, stateSubject: f.stateSubject}
 		if err := s.listen(h); err != nil {
 			return err
 		}
 		h.element = s.ring.PushBack(h)
-		s.bus.stats.Followed.Add(1)
+		if h.part != nil {
+			s.bus.stats.Followed.Add(1)
+		}
 		// In a cluster the interest takes a while to reach the stream's
 		// leader. What is stored meanwhile is found by the tail check.
 		s.checkSoon(h)
@@ -220,15 +225,21 @@ func (s *shard) add(f *Feed) error {
 	f.target = h.last
 	f.hub = h
 	h.feeds = append(h.feeds, f)
+	h.source.feeds.Add(1)
 	return nil
 }
 
-// listen subscribes to what is stored in an inbox and to its read states.
+// listen subscribes to what is stored, and in an inbox to its read states.
 func (s *shard) listen(h *hub) (err error) {
-	live, state := s.liveOf(h.part, h.key), s.liveStateOf(h.part, h.key)
+	live := s.liveOf(h.source, h.key)
 	if h.sub, err = s.bus.live.ChanSubscribe(live, s.live); err != nil {
 		return err
 	}
+	if h.part == nil {
+		s.hubs[live] = h
+		return nil
+	}
+	state := s.liveStateOf(h.part, h.key)
 	if h.stateSub, err = s.bus.live.ChanSubscribe(state, s.live); err != nil {
 		h.sub.Unsubscribe() // as in detach
 		return err
@@ -243,16 +254,19 @@ func (s *shard) detach(f *Feed) {
 		return
 	}
 	f.hub = nil
+	h.source.feeds.Add(-1)
 	h.feeds = slices.DeleteFunc(h.feeds, func(other *Feed) bool { return other == f })
 	if len(h.feeds) > 0 {
 		return
 	}
 	h.sub.Unsubscribe() // fails only when the connection is closed, and then there is nothing to end
-	h.stateSub.Unsubscribe()
 	s.ring.Remove(h.element)
-	delete(s.hubs, s.liveOf(h.part, h.key))
-	delete(s.states, s.liveStateOf(h.part, h.key))
-	s.bus.stats.Followed.Add(-1)
+	delete(s.hubs, s.liveOf(h.source, h.key))
+	if h.part != nil {
+		h.stateSub.Unsubscribe()
+		delete(s.states, s.liveStateOf(h.part, h.key))
+		s.bus.stats.Followed.Add(-1)
+	}
 }
 
 func (s *shard) arrived(raw *nats.Msg) {
@@ -263,17 +277,17 @@ func (s *shard) arrived(raw *nats.Msg) {
 		}
 		return // its last feed has just closed, or it is of another incarnation
 	}
-	p := h.part.number
-	m, ok := liveMessage(raw, s.epochs[p])
+	src := h.source
+	m, ok := liveMessage(raw, s.epochs[src.index])
 	if !ok {
 		s.bus.stats.Malformed.Add(1)
 		return
 	}
-	if m.Cursor.Seq <= s.highest[p] {
-		h.part.refresh() // a sequence that goes back may be another incarnation's
+	if m.Cursor.Seq <= s.highest[src.index] {
+		src.refresh() // a sequence that goes back may be another incarnation's
 	} else {
-		s.highest[p] = m.Cursor.Seq
-		h.part.saw(m.Cursor.Seq)
+		s.highest[src.index] = m.Cursor.Seq
+		src.saw(m.Cursor.Seq)
 	}
 	h.last = max(h.last, m.Cursor.Seq)
 	for _, f := range h.feeds {
@@ -283,12 +297,12 @@ func (s *shard) arrived(raw *nats.Msg) {
 
 // renewed has the feeds that stand in another incarnation, or beyond the end
 // of the stream, go on at the end of their inboxes.
-func (s *shard) renewed(p *partition, f facts) {
-	hubs := s.hubsOf(p)
-	if f.epoch != s.epochs[p.number] {
-		s.move(p, f.epoch, hubs)
+func (s *shard) renewed(src *source, f facts) {
+	hubs := s.hubsOf(src)
+	if f.epoch != s.epochs[src.index] {
+		s.move(src, f.epoch, hubs)
 	}
-	s.highest[p.number] = 0
+	s.highest[src.index] = 0
 	for _, h := range hubs {
 		h.last = 0
 		for _, feed := range h.feeds {
@@ -305,16 +319,16 @@ func (s *shard) renewed(p *partition, f facts) {
 	}
 }
 
-// move has the hubs of a partition listen to another incarnation of its stream.
+// move has the hubs of a source listen to another incarnation of its stream.
 // What is stored before the server knows of that is found by the tail check.
-func (s *shard) move(p *partition, to Epoch, hubs []*hub) {
+func (s *shard) move(src *source, to Epoch, hubs []*hub) {
 	for _, h := range hubs {
-		delete(s.hubs, s.liveOf(p, h.key))
+		delete(s.hubs, s.liveOf(src, h.key))
 		h.sub.Unsubscribe() // as in detach
 	}
-	s.epochs[p.number] = to
+	s.epochs[src.index] = to
 	for _, h := range hubs {
-		live := s.liveOf(p, h.key)
+		live := s.liveOf(src, h.key)
 		s.hubs[live] = h
 		if sub, err := s.bus.live.ChanSubscribe(live, s.live); err == nil { // else the connection was closed for good
 			h.sub = sub
@@ -347,11 +361,11 @@ func (s *shard) tick() {
 	s.check(due)
 }
 
-// checkAll checks every tail of a partition now, for messages may have been
+// checkAll checks every tail of a source now, for messages may have been
 // missed, and once more soon: until the server knows of the subscriptions
 // again, more may be.
-func (s *shard) checkAll(p *partition) {
-	hubs := s.hubsOf(p)
+func (s *shard) checkAll(src *source) {
+	hubs := s.hubsOf(src)
 	s.check(hubs)
 	s.fresh = append(s.fresh, hubs...)
 }
@@ -359,35 +373,39 @@ func (s *shard) checkAll(p *partition) {
 // check has the tails of some hubs read, and brings what was found to their
 // feeds. What could not be read is tried again soon.
 func (s *shard) check(hubs []*hub) {
-	byPartition := make(map[*partition][]*hub)
+	bySource := make(map[*source][]*hub)
 	for _, h := range hubs {
 		h.checked = true
-		byPartition[h.part] = append(byPartition[h.part], h)
+		bySource[h.source] = append(bySource[h.source], h)
 	}
-	for p, hubs := range byPartition {
+	for src, hubs := range bySource {
 		for len(hubs) > 0 {
-			n := min(len(hubs), maxTails)
-			s.checkTails(p, hubs[:n])
+			n := min(len(hubs), src.maxTails)
+			s.checkTails(src, hubs[:n])
 			hubs = hubs[n:]
 		}
 	}
 }
 
-func (s *shard) checkTails(p *partition, hubs []*hub) {
-	epoch, stateEpoch := s.epochs[p.number], s.stateEpochs[p.number]
-	p.reader.ask(func() {
+func (s *shard) checkTails(src *source, hubs []*hub) {
+	epoch, p := s.epochs[src.index], hubs[0].part
+	var stateEpoch Epoch
+	if p != nil {
+		stateEpoch = s.stateEpochs[p.number]
+	}
+	src.reader.ask(func() {
 		ctx, cancel := context.WithTimeout(s.bus.life, s.bus.cfg.Timeout)
 		defer cancel()
 		subjects, stateSubjects := make([]string, len(hubs)), make([]string, len(hubs))
 		for i, h := range hubs {
 			subjects[i], stateSubjects[i] = h.subject, h.stateSubject
 		}
-		last, upTo, err := p.tails(ctx, subjects, 0)
-		if err == nil && upTo != 0 && upTo < p.seen.Load() {
-			p.refresh() // a replica that lags, or another incarnation
+		last, upTo, err := src.tails(ctx, subjects, 0)
+		if err == nil && upTo != 0 && upTo < src.seen.Load() {
+			src.refresh() // a replica that lags, or another incarnation
 		}
 		var states map[string]stored
-		if err == nil {
+		if err == nil && p != nil {
 			states, err = p.statesOf(ctx, stateSubjects)
 		}
 		s.post(func() {
@@ -396,7 +414,7 @@ func (s *shard) checkTails(p *partition, hubs []*hub) {
 				if len(h.feeds) == 0 {
 					continue // nobody follows it any more
 				}
-				if err != nil || epoch != s.epochs[p.number] {
+				if err != nil || epoch != s.epochs[src.index] {
 					s.checkSoon(h)
 					continue
 				}
@@ -404,7 +422,7 @@ func (s *shard) checkTails(p *partition, hubs []*hub) {
 				for _, f := range h.feeds {
 					f.tail(h.last, last[h.subject], upTo)
 				}
-				if stateEpoch == s.stateEpochs[p.number] {
+				if p != nil && stateEpoch == s.stateEpochs[p.number] {
 					m, found := states[h.stateSubject]
 					s.checkedState(h, m, found)
 				}

@@ -141,13 +141,13 @@ func (l layout) inbox(p int) jetstream.StreamConfig {
 }
 
 // visible is how many notifications of an inbox are shown where its stream keeps
-// perInbox of it; 0 if there is no bound. The one beyond is the last that dropped
+// perSubject of it; 0 if there is no bound. The one beyond is the last that dropped
 // out: it tells whether unread ones have.
-func visible(perInbox int64) int64 {
-	if perInbox <= 0 {
+func visible(perSubject int64) int64 {
+	if perSubject <= 0 {
 		return 0
 	}
-	return max(perInbox-1, 1)
+	return max(perSubject-1, 1)
 }
 
 // stateMargin is how much longer a read state is kept than a notification: for

@@ -42,7 +42,7 @@ func subject(kind string, tokens ...string) string { return join("peal."+kind, t
 // tokens. It panics as subject does.
 func keySubject(bucket string, tokens ...string) string { return join("$KV."+bucket, tokens) }
 
-// join is for subject and keySubject alone.
+// join is for subject, keySubject and liveSubject alone.
 func join(prefix string, tokens []string) string {
 	var b strings.Builder
 	b.WriteString(prefix)
@@ -110,15 +110,19 @@ func locate(in peal.Inbox, partitions int) place {
 // key names the inbox among all of a region.
 func (pl place) key() string { return strings.Join(pl.tokens[:], ".") }
 
-// liveSubject is what the stored messages of an inbox are republished to, or with
-// the kind livestate its read states, in one incarnation of their stream.
-func liveSubject(kind string, r Region, partition int, e Epoch, key string) string {
-	return subject(kind, string(r), strconv.Itoa(partition), string(e)) + "." + key
+// liveSubject is what the stored messages of a place are republished to, in one
+// incarnation of their stream. before is the part that all of a stream share.
+func liveSubject(before string, e Epoch, key string) string {
+	return join(before, []string{string(e)}) + "." + key
 }
 
-// liveKey is the key in a live subject of either kind.
+// liveKey is the key in a live subject of any kind.
 func liveKey(subject string) string {
-	for range 5 { // peal, live or livestate, region, partition, epoch
+	before := 5 // peal, live or livestate, region, partition, epoch
+	if strings.HasPrefix(subject, "peal.liveticket.") {
+		before = 4
+	}
+	for range before {
 		_, subject, _ = strings.Cut(subject, ".")
 	}
 	return subject

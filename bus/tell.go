@@ -8,7 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// This file is how a feed tells of the read state. A sink counts what is unread
+// This file is how the feed of an inbox tells of the read state. A sink counts what is unread
 // by one rule: it begins with Start.Unread, adds one for each message that is not
 // read, and takes over the number of each ReadState. For that every number is one
 // as of the place of the feed at that moment, and each message says whether it is
@@ -109,6 +109,9 @@ func (f *Feed) rewound(to Cursor) {
 // count counts a message that was delivered. An inbox at its bound loses one for
 // each that comes.
 func (f *Feed) count(m *Message) {
+	if f.part == nil {
+		return
+	}
 	if !m.Read {
 		f.tally++
 		f.since++
@@ -131,7 +134,7 @@ func (f *Feed) count(m *Message) {
 // tell tells the sink of the read state, if it has to be: once the feed is live,
 // for what it delivers until then says for itself whether it is read.
 func (f *Feed) tell() {
-	if !f.stale || f.counting || f.phase != live || f.closed.Load() || f.hub == nil {
+	if f.part == nil || !f.stale || f.counting || f.phase != live || f.closed.Load() || f.hub == nil {
 		return
 	}
 	h, at, round := f.hub, f.last, f.round
@@ -229,6 +232,9 @@ func (f *Feed) verify() {
 
 // started takes over what Follow has read. The hub may know more, or less.
 func (f *Feed) started() {
+	if f.part == nil {
+		return
+	}
 	h := f.hub
 	f.told, f.tally, f.total, f.eldest = f.start.ReadState, f.start.Unread, f.census.total, f.census.first
 	switch {
@@ -255,7 +261,7 @@ func (h *hub) learn(s storedState) { h.state, h.knows = s, true }
 // full reports whether the inbox is at its bound, as far as the feed knows, so that
 // it loses its oldest with each that comes.
 func (f *Feed) full() bool {
-	shown := visible(f.part.known().perInbox)
+	shown := visible(f.part.known().perSubject)
 	return shown > 0 && f.total > uint64(shown)
 }
 
@@ -353,7 +359,7 @@ func (s *shard) stateRenewed(p *partition, to Epoch) {
 	if s.stateEpochs[p.number] == to {
 		return
 	}
-	hubs := s.hubsOf(p)
+	hubs := s.hubsOf(p.source)
 	for _, h := range hubs {
 		delete(s.states, s.liveStateOf(p, h.key))
 		h.stateSub.Unsubscribe() // as in detach
@@ -372,7 +378,7 @@ func (s *shard) stateRenewed(p *partition, to Epoch) {
 
 // liveStateOf is the subject of an inbox's read states as they are written.
 func (s *shard) liveStateOf(p *partition, key string) string {
-	return liveSubject("livestate", s.bus.cfg.Region, p.number, s.stateEpochs[p.number], key)
+	return liveSubject(p.stateLive, s.stateEpochs[p.number], key)
 }
 
 // purged has every feed of what was purged look at what is left. tokens name an
@@ -383,7 +389,7 @@ func (b *Bus) purged(tokens string) {
 		s.post(func() {
 			var hubs []*hub
 			for _, h := range s.hubs {
-				if h.key == tokens || strings.HasPrefix(h.key, tokens+".") {
+				if h.part != nil && (h.key == tokens || strings.HasPrefix(h.key, tokens+".")) {
 					hubs = append(hubs, h)
 				}
 			}

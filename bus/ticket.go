@@ -33,7 +33,7 @@ func (b *Bus) PublishUpdate(ctx context.Context, t peal.Tenant, event string, u 
 		return fmt.Errorf("%s: %w", doing, peal.Invalid("audience", "is more people than a message has room for"))
 	}
 	o := newOrder()
-	o.add(b.tickets, &nats.Msg{
+	o.add(b.tickets.publisher, &nats.Msg{
 		Subject: ticketSubject(b.cfg.Region, t),
 		Data:    body,
 		Header: nats.Header{
@@ -53,6 +53,31 @@ func (b *Bus) PublishUpdate(ctx context.Context, t peal.Tenant, event string, u 
 		b.stats.Updates.Add(1)
 	}
 	return nil
+}
+
+// newTickets makes the source of ticket updates. It has one group under way, for those
+// of a ticket are to stay in their order.
+func newTickets(b *Bus) *source {
+	region := string(b.cfg.Region)
+	src := newSource(b, ticketStream(b.cfg.Region), 1)
+	src.all = wildcards(subject("ticket", region), 1)
+	src.live = subject("liveticket", region)
+	src.maxTails = maxTails * maxMessage / maxUpdate // the bytes of an answer stay as they are
+	return src
+}
+
+// FollowTickets feeds sink with the updates of a tenant's tickets, all of them:
+// Message.Update says for whom each is. It is as Follow, and there is no read state:
+// Sink.State is not called, and Start tells of none. It costs the NATS server one
+// core subscription for each tenant that this process follows.
+func (b *Bus) FollowTickets(ctx context.Context, t peal.Tenant, after Cursor, sink Sink) (*Feed, error) {
+	return b.follow(ctx, after, &Feed{
+		what:    "tickets",
+		source:  b.tickets,
+		subject: ticketSubject(b.cfg.Region, t),
+		key:     string(t),
+		sink:    sink,
+	})
 }
 
 // ticketSubject is where the updates of a tenant's tickets are stored: all of them
@@ -156,7 +181,8 @@ func NewViewer(in peal.Inbox, all bool) Viewer { return Viewer{markOf(in), all} 
 // fields are not to be changed.
 type Update struct {
 	peal.TicketUpdate
-	frame []byte
+	Cursor Cursor // its place
+	frame  []byte
 }
 
 // Frame returns what encode makes of the update. It is made once, however many
@@ -181,7 +207,7 @@ type addressed struct {
 // that somebody else has written it. Only to be called within Sink.Deliver.
 func (m *Message) Update(v Viewer) (*Update, error) {
 	if m.addressed == nil {
-		m.addressed = readUpdate(m.Data)
+		m.addressed = m.readUpdate()
 	}
 	a := m.addressed
 	switch {
@@ -196,9 +222,9 @@ func (m *Message) Update(v Viewer) (*Update, error) {
 }
 
 // readUpdate reads a stored update.
-func readUpdate(data []byte) *addressed {
+func (m *Message) readUpdate() *addressed {
 	var s storedUpdate
-	if err := json.Unmarshal(data, &s); err != nil {
+	if err := json.Unmarshal(m.Data, &s); err != nil {
 		return &addressed{err: errors.New("is not the JSON of a ticket update")}
 	}
 	sees, err := parseAudience(s.Sees)
@@ -209,17 +235,30 @@ func readUpdate(data []byte) *addressed {
 	if err != nil {
 		return &addressed{err: fmt.Errorf("who has lost it: %w", err)}
 	}
-	a := &addressed{sees: sees, lost: lost, update: &Update{TicketUpdate: s.Update}, removed: &Update{TicketUpdate: s.Update}}
-	a.removed.Action = peal.ActionRemoved
-	a.err = checkUpdate(s.Update)
-	return a
+	update := Update{TicketUpdate: s.Update, Cursor: m.Cursor}
+	removed := update
+	removed.Action = peal.ActionRemoved
+	return &addressed{sees, lost, &update, &removed, checkUpdate(s.Update)}
 }
 
-// checkUpdate checks what a client decides by.
+// maxTicketChanges is how many parts of a ticket an update names at most. There are nine.
+const maxTicketChanges = 32
+
+// checkUpdate checks what a client decides by, and how long it is.
 func checkUpdate(u peal.TicketUpdate) error {
-	switch u.Action {
-	case peal.ActionCreated, peal.ActionUpdated, peal.ActionRemoved:
-		return peal.CheckID("ticketId", u.TicketID)
+	if !u.Action.Valid() {
+		return errors.New("has no action that is known")
 	}
-	return errors.New("has no action that is known")
+	if len(u.Changes) > maxTicketChanges {
+		return errors.New("has too many changes")
+	}
+	for _, c := range u.Changes {
+		if err := peal.CheckID("changes", string(c)); err != nil {
+			return err
+		}
+	}
+	if err := peal.CheckID("ticketNumber", u.TicketNumber); err != nil {
+		return err
+	}
+	return peal.CheckID("ticketId", u.TicketID)
 }

@@ -164,11 +164,11 @@ func TestForeignTicketUpdateIsAnError(t *testing.T) {
 		"no JSON":                "hello",
 		"a notification":         string(notification("n1").Encode()),
 		"no ticket":              `{"update":{"action":"updated"},"sees":"","lost":""}`,
-		"an action not known":    `{"update":{"action":"seen","ticketId":"1"},"sees":"","lost":""}`,
-		"an id with a newline":   `{"update":{"action":"updated","ticketId":"1\n2"},"sees":"","lost":""}`,
-		"half a mark":            `{"update":{"action":"updated","ticketId":"1"},"sees":"AAAA","lost":""}`,
-		"no base64":              `{"update":{"action":"updated","ticketId":"1"},"sees":"","lost":"!"}`,
-		"marks in disorder":      `{"update":{"action":"updated","ticketId":"1"},"sees":"AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","lost":""}`,
+		"an action not known":    `{"update":{"action":"seen","ticketId":"1","ticketNumber":"1"},"sees":"","lost":""}`,
+		"an id with a newline":   `{"update":{"action":"updated","ticketId":"1\n2","ticketNumber":"1"},"sees":"","lost":""}`,
+		"half a mark":            `{"update":{"action":"updated","ticketId":"1","ticketNumber":"1"},"sees":"AAAA","lost":""}`,
+		"no base64":              `{"update":{"action":"updated","ticketId":"1","ticketNumber":"1"},"sees":"","lost":"!"}`,
+		"marks in disorder":      `{"update":{"action":"updated","ticketId":"1","ticketNumber":"1"},"sees":"AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","lost":""}`,
 		"and something after it": good + "{}",
 	} {
 		if u, err := (&bus.Message{Data: []byte(body)}).Update(bus.NewViewer(inbox("jane"), true)); err == nil {

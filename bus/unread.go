@@ -45,7 +45,7 @@ func (p *partition) census(ctx context.Context, subject string, upTo Cursor, s r
 		return census{}, nil
 	}
 	c.unread = s.except(c.unread, c.first, upTo.Seq)
-	shown := visible(p.known().perInbox)
+	shown := visible(p.known().perSubject)
 	if shown > 0 && c.total > uint64(shown) && c.first <= upTo.Seq && !s.has(c.first) {
 		c.unread -= min(1, c.unread) // the witness
 	}

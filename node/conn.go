@@ -41,6 +41,10 @@ type transport interface {
 	// after which it is offered again.
 	offer(frame []byte, at bus.Cursor) bool
 
+	// offerUpdate is offer for a ticket update with its frame. It may be told
+	// together with others of its ticket.
+	offerUpdate(u *bus.Update, frame []byte) bool
+
 	// offerIdle takes a frame that means something only now, and only if nothing
 	// is being written or waits to be.
 	offerIdle(frame []byte) bool

@@ -9,9 +9,28 @@ import (
 	"github.com/pealhq/peal/bus"
 )
 
-// connect answers GET …/ticket/sse/notifications: the caller's notifications,
-// for as long as the token is good and the client stays.
-func (n *Node) connect(w http.ResponseWriter, r *request) error {
+// connectNotifications answers GET …/ticket/sse/notifications: the caller's
+// notifications.
+func (n *Node) connectNotifications(w http.ResponseWriter, r *request) error {
+	return n.connect(w, r, func(c *conn, after bus.Cursor) (*bus.Feed, badge, error) {
+		feed, err := n.bus.Follow(r.Context(), c.caller.Inbox, after, c)
+		if err != nil {
+			return nil, badge{}, err
+		}
+		return feed, badge{feed.Start().Unread, feed.Start().ReadState}, nil
+	})
+}
+
+// badge is what a connection is told first of the caller's inbox.
+type badge struct {
+	unread    uint64
+	readState bus.Cursor // its version
+}
+
+// connect answers a request for an event stream, for as long as the token is good and
+// the client stays. follow has a feed deliver to the connection what comes after a
+// cursor.
+func (n *Node) connect(w http.ResponseWriter, r *request, follow func(c *conn, after bus.Cursor) (*bus.Feed, badge, error)) error {
 	if err := r.acceptsEventStream(); err != nil {
 		return err
 	}
@@ -38,13 +57,13 @@ func (n *Node) connect(w http.ResponseWriter, r *request) error {
 
 	h := newHandler(w, r.Request, n.cfg.WriteTimeout)
 	c := &conn{node: n, caller: caller, transport: h}
-	feed, err := n.bus.Follow(r.Context(), caller.Inbox, after, c)
+	feed, badge, err := follow(c, after)
 	if err != nil {
 		return err
 	}
 	defer feed.Close()
 
-	h.begin(greet(caller, feed.Start()), feed)
+	h.begin(greet(caller, feed.Start(), badge), feed)
 	if err := n.open(c); err != nil {
 		return err
 	}
@@ -99,14 +118,14 @@ func beginEventStream(w http.ResponseWriter) {
 }
 
 // greet makes the first event of a connection.
-func greet(caller auth.Caller, start bus.Start) []byte {
+func greet(caller auth.Caller, start bus.Start, b badge) []byte {
 	return connectedFrame(connected{
 		Message:   "Connected to notification stream",
 		UserID:    caller.Inbox.User,
 		Timestamp: peal.NewTimestamp(time.Now()),
 		ExpiresAt: peal.NewTimestamp(caller.Expires),
 		Recovered: start.Recovered,
-		Unread:    start.Unread,
-		ReadState: start.ReadState.String(),
+		Unread:    b.unread,
+		ReadState: b.readState.String(),
 	}, start)
 }

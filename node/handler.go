@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
 )
 
@@ -56,16 +57,21 @@ type handler struct {
 	refused   bool       // the feed waits for Resume
 	written   bool       // something is to be seen off with a flush
 	watch     *time.Timer
-	watching  bool   // the timer is running
-	last      []byte // not nil: to be written after what waits, before the end
-	why       reason // of the end; "" while there is none
+	watching  bool        // the timer is running
+	pace      pace        // of ticket updates
+	hold      *time.Timer // wakes run for one that is held back
+	last      []byte      // not nil: to be written after what waits, before the end
+	why       reason      // of the end; "" while there is none
 }
 
 // waiting is a frame that is not begun.
 type waiting struct {
-	frame []byte     // shared, not to be changed
+	frame []byte     // shared, not to be changed; nil for an update that is encoded when it is begun
+	size  int        // in bytes
 	at    bus.Cursor // where its reader is after it; zero if it does not tell
 	owed  bool       // the feed's: if it is dropped, it has to be offered again
+
+	update *peal.TicketUpdate // that it tells of, if it does; shared, not to be changed
 }
 
 // tells reports whether the frame moves its reader on.
@@ -81,17 +87,29 @@ func newHandler(w http.ResponseWriter, r *http.Request, timeout time.Duration) *
 }
 
 func (h *handler) offer(frame []byte, at bus.Cursor) bool {
+	return h.accept(waiting{frame: frame, size: len(frame), at: at, owed: true})
+}
+
+func (h *handler) offerUpdate(u *bus.Update, frame []byte) bool {
+	return h.accept(waiting{frame: frame, size: len(frame), at: u.Cursor, owed: true, update: &u.TicketUpdate})
+}
+
+// accept takes a frame of the feed, all or none.
+func (h *handler) accept(w waiting) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.why != "" {
+	switch {
+	case h.why != "":
 		return true // nobody will read it; the feed is about to be closed
+	case h.stalled || h.returning:
+	case w.update != nil && h.supersedeLocked(w):
+		return true
+	case h.size == 0 || h.size+w.size <= maxPending:
+		h.putLocked(w)
+		return true
 	}
-	if h.stalled || h.returning || h.size > 0 && h.size+len(frame) > maxPending {
-		h.refused = true
-		return false
-	}
-	h.putLocked(waiting{frame, at, true})
-	return true
+	h.refused = true
+	return false
 }
 
 func (h *handler) offerIdle(frame []byte) bool {
@@ -100,13 +118,13 @@ func (h *handler) offerIdle(frame []byte) bool {
 	if h.why != "" || h.size > 0 || !h.began.IsZero() {
 		return false
 	}
-	h.putLocked(waiting{frame: frame})
+	h.putLocked(waiting{frame: frame, size: len(frame)})
 	return true
 }
 
 func (h *handler) putLocked(w waiting) {
 	h.pending = append(h.pending, w)
-	h.size += len(w.frame)
+	h.size += w.size
 	h.changed.Signal()
 }
 
@@ -189,18 +207,22 @@ func (h *handler) run(ctx context.Context) reason {
 }
 
 // next waits for something to write and begins it: a frame, or nil to see off
-// what is written. With a reason there is nothing more to write.
+// what is written. With a reason there is nothing more to write. The end does not
+// wait for what is held back, which comes after the peer's last cursor.
 func (h *handler) next() (frame []byte, why reason) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(h.pending) == 0 && h.last == nil && !h.written && h.why == "" {
-		h.changed.Wait()
+	held := h.heldLocked()
+	for (len(h.pending) == 0 || held > 0) && h.last == nil && !h.written && h.why == "" {
+		h.awaitLocked(held)
+		held = h.heldLocked()
 	}
 	switch {
-	case len(h.pending) > 0:
+	case len(h.pending) > 0 && held <= 0:
 		frame = h.takeLocked()
 	case h.last != nil:
 		frame, h.last = h.last, nil
+		h.pending, h.size = nil, 0
 	case !h.written:
 		return nil, h.why
 	}
@@ -214,12 +236,18 @@ func (h *handler) takeLocked() []byte {
 	w := h.pending[0]
 	h.pending[0] = waiting{}
 	h.pending = h.pending[1:]
-	h.size -= len(w.frame)
+	h.size -= w.size
 	if len(h.pending) == 0 {
 		h.pending = nil
 	}
 	if w.tells() {
 		h.place = w.at
+	}
+	if w.update != nil {
+		h.pace.begin(w.update.TicketID, time.Now())
+	}
+	if w.frame == nil {
+		return updateFrame(*w.update, w.at)
 	}
 	return w.frame
 }
@@ -319,7 +347,7 @@ func (h *handler) dropLocked() {
 	}
 	kept, dropped := h.pending[:keep], h.pending[keep:]
 	for _, w := range dropped {
-		h.size -= len(w.frame)
+		h.size -= w.size
 	}
 	h.pending = append([]waiting(nil), kept...) // lets go of the rest
 	if slices.ContainsFunc(dropped, func(w waiting) bool { return w.owed }) {
@@ -347,11 +375,15 @@ func (h *handler) broken() reason {
 	return h.why
 }
 
-// settle leaves nothing behind of the watch over the last write.
+// settle leaves nothing behind of the watch over the last write, nor of what was held
+// back.
 func (h *handler) settle() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.movedLocked()
+	if h.hold != nil {
+		h.hold.Stop()
+	}
 	if h.watch != nil {
 		h.watch.Stop() // look does nothing after the end
 	}

@@ -52,10 +52,15 @@ func (c *sluggishConn) Close() error {
 // A JetStream that hangs is no reason to let a client hang: it has its 503
 // within five seconds, however many questions there were.
 func TestConnectIsAnsweredThoughJetStreamHangs(t *testing.T) {
-	for name, delay := range map[string]time.Duration{
-		"at each answer":      600 * time.Millisecond, // each is in time
-		"at each, for longer": 700 * time.Millisecond,
-		"at the first answer": 7 * time.Second,
+	for name, row := range map[string]struct {
+		delay time.Duration
+		route edit
+	}{
+		"at each answer":            {600 * time.Millisecond, onNotifications}, // each is in time
+		"at each, for longer":       {700 * time.Millisecond, onNotifications},
+		"at the first answer":       {7 * time.Second, onNotifications},
+		"at each answer, of a list": {700 * time.Millisecond, onLists},
+		"at the first, of a list":   {7 * time.Second, onLists},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -65,21 +70,21 @@ func TestConnectIsAnsweredThoughJetStreamHangs(t *testing.T) {
 				c.node.MaxPerUser = 1
 			})
 			s.store(inbox("jane"), note("n1"))
-			c := s.connect(s.jane())
+			c := s.connect(s.jane(), row.route)
 			c.greeting()
 			c.close()
 			eventually(t, "the slot to be free", func() bool { return s.metric("peal_connections") == 0 })
 
-			nats.delay.Store(int64(delay))
+			nats.delay.Store(int64(row.delay))
 			began := time.Now()
-			a := s.do(s.request(context.Background(), "GET", connectPath, s.jane(), ""))
+			a := s.do(s.request(context.Background(), "GET", connectPath, s.jane(), "", row.route))
 			if d := time.Since(began); d > 5*time.Second {
 				t.Errorf("answered after %v, want within 5 s", d)
 			}
 			wantProblem(t, a, 503, "UNAVAILABLE", "")
 			nats.delay.Store(0)
 			eventually(t, "JetStream to be back", func() bool { // and no slot was kept
-				return s.do(s.request(context.Background(), "GET", connectPath, s.jane(), "")).status == 200
+				return s.do(s.request(context.Background(), "GET", connectPath, s.jane(), "", row.route)).status == 200
 			})
 		})
 	}

@@ -44,6 +44,7 @@ const (
 
 const (
 	connectPath = node.Base + "/ticket/sse/notifications"
+	updatesPath = node.Base + "/ticket/sse/list/updates"
 	publishPath = node.Base + "/ticket/notification"
 
 	publisherRole = "notifications:publish"
@@ -54,12 +55,13 @@ const (
 
 // config is what a test changes of its site.
 type config struct {
-	node   node.Config
-	bus    bus.Config
-	tls    bool
-	dark   bool                            // adds a realm whose keys cannot be fetched
-	listen func(net.Listener) net.Listener // wraps the public listener
-	hang   func(*sluggish)                 // is given what delays the answers of JetStream
+	node    node.Config
+	bus     bus.Config
+	tls     bool
+	dark    bool                            // adds a realm whose keys cannot be fetched
+	listen  func(net.Listener) net.Listener // wraps the public listener
+	hang    func(*sluggish)                 // is given what delays the answers of JetStream
+	restart func(*restarts)                 // is given what starts JetStream again
 }
 
 // site is a node on real sockets, with an issuer and a JetStream of its own.
@@ -92,13 +94,19 @@ func start(t testing.TB, change func(*config)) *site {
 	if change != nil {
 		change(&cfg)
 	}
-	s.nats = bustest.Server(t)
+	dir := t.TempDir()
+	s.nats = bustest.ServerIn(t, dir)
 	s.bus = bustest.Open(t, s.nats, func(c *bus.Config) {
 		cfg.bus.Server = c.Server
 		if cfg.hang != nil {
 			slow := &sluggish{Server: s.nats}
 			cfg.hang(slow)
 			cfg.bus.Server = slow
+		}
+		if cfg.restart != nil {
+			again := &restarts{dir: dir, server: s.nats}
+			cfg.restart(again)
+			cfg.bus.Server = again
 		}
 		*c = cfg.bus
 	})
@@ -309,6 +317,11 @@ func header(name string, values ...string) edit {
 func method(m string) edit { return func(r *http.Request) { r.Method = m } }
 
 func query(raw string) edit { return func(r *http.Request) { r.URL.RawQuery = raw } }
+
+// onLists has a request for an event stream ask for list updates, onNotifications for
+// notifications.
+func onLists(r *http.Request)         { r.URL.Path = updatesPath }
+func onNotifications(r *http.Request) { r.URL.Path = connectPath }
 
 // request makes a request of a user, good but for the edits.
 func (s *site) request(ctx context.Context, method, path string, u user, body string, edits ...edit) *http.Request {

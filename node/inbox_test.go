@@ -632,6 +632,11 @@ func TestForeignMessagesAreNotListed(t *testing.T) {
 // bus can.
 func (s *site) storeRaw(data string) {
 	s.t.Helper()
+	s.storeRawAt(fmt.Sprintf("peal.inbox.local.0.%s.acme.=%s", acme, base64.RawURLEncoding.EncodeToString([]byte("jane"))), data)
+}
+
+func (s *site) storeRawAt(subject, data string) {
+	s.t.Helper()
 	nc, err := nats.Connect("", nats.InProcessServer(s.nats))
 	if err != nil {
 		s.t.Fatal(err)
@@ -641,7 +646,6 @@ func (s *site) storeRaw(data string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	subject := fmt.Sprintf("peal.inbox.local.0.%s.acme.=%s", acme, base64.RawURLEncoding.EncodeToString([]byte("jane")))
 	if _, err := js.Publish(s.t.Context(), subject, []byte(data)); err != nil {
 		s.t.Fatal(err)
 	}

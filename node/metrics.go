@@ -20,6 +20,7 @@ type metrics struct {
 	age        prometheus.Histogram
 	heartbeats prometheus.Counter
 	delivered  prometheus.Counter
+	updates    prometheus.Counter
 	unsendable prometheus.Counter
 	refused    *prometheus.CounterVec
 	publish    prometheus.Histogram
@@ -77,6 +78,7 @@ func newMetrics(n *Node) *metrics {
 		age:        prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_connection_duration_seconds", Help: "How long connections were open, in seconds.", Buckets: []float64{1, 10, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600}}),
 		heartbeats: prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_heartbeats_total", Help: "Heartbeats handed to connections."}),
 		delivered:  prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_notifications_delivered_total", Help: "Notifications handed to connections, replayed ones too."}),
+		updates:    prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_ticket_updates_delivered_total", Help: "Ticket updates handed to connections, also those that a newer one of their ticket then took the place of."}),
 		unsendable: prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_notifications_unsendable_total", Help: "Stored messages that are not one line of JSON and were skipped: somebody else writes to our streams."}),
 		refused:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_requests_refused_total", Help: "Requests that were refused, by the code of the problem, and by the reason: of a token, or what was done too often, and by whom."}, []string{"code", "reason"}),
 		publish:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_publish_duration_seconds", Help: "How long it took to store a notification for all its recipients, in seconds.", Buckets: durations}),
@@ -85,7 +87,7 @@ func newMetrics(n *Node) *metrics {
 		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_polls_waiting", Help: "Long polls that wait for a notification. They are not among the connections."}),
 	}
 	m.settled = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_event_settled_seconds", Help: "How long after they were stored ticket events were settled here, by what became of them, in seconds.", Buckets: append(durations, 10, 60, 600)}, []string{"outcome"})
-	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.unsendable, m.refused, m.publish, m.events, m.inbox, m.waiting, m.settled)
+	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.events, m.inbox, m.waiting, m.settled)
 
 	s := n.bus.Stats()
 	for _, c := range []struct {
@@ -94,13 +96,14 @@ func newMetrics(n *Node) *metrics {
 	}{
 		{"peal_notifications_stored_total", "Notifications stored by this process, once for each inbox.", &s.Stored},
 		{"peal_notifications_duplicate_total", "Notifications that an inbox had already.", &s.Duplicates},
+		{"peal_ticket_updates_stored_total", "Ticket updates stored by this process.", &s.Updates},
 		{"peal_events_accepted_total", "Ticket events stored by this process, to be worked on.", &s.Events},
 		{"peal_events_duplicate_total", "Ticket events that were stored already.", &s.EventDuplicates},
 		{"peal_events_worked_total", "Ticket events that this process has worked on, to their end.", &s.Worked},
 		{"peal_events_retried_total", "Ticket events that this process has put off, once for each time.", &s.Retried},
 		{"peal_events_buried_total", "Ticket events that this process has made dead letters of.", &s.Buried},
 		{"peal_feed_gaps_total", "Gaps declared to connections.", &s.Gaps},
-		{"peal_feed_reads_total", "Reads of stored notifications for connections.", &s.Reads},
+		{"peal_feed_reads_total", "Reads of stored messages for connections.", &s.Reads},
 		{"peal_feed_holes_total", "Holes in the chain of live messages, which were then read.", &s.Holes},
 		{"peal_feed_rescued_total", "Feeds that only the tail check found behind.", &s.Rescued},
 		{"peal_nats_slow_consumer_total", "Reports of live messages that this process did not take in time.", &s.SlowConsumer},

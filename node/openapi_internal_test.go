@@ -77,7 +77,7 @@ func TestOpenAPIHasEveryRouteAndNoOther(t *testing.T) {
 		}
 	}
 	n := &Node{cfg: Config{Cookies: true}}
-	for _, r := range append(n.routes(), n.healthRoutes()...) {
+	for _, r := range slices.Concat(n.routes(), n.healthRoutes()) {
 		want = append(want, r.method+" "+parameter.ReplaceAllString(r.path, "{$1}"))
 	}
 	if diff := cmp.Diff(sorted(want), sorted(got)); diff != "" {
@@ -107,6 +107,9 @@ func TestOpenAPIHasEveryValueAndNoOther(t *testing.T) {
 		"Type":        sorted(peal.Types()),
 		"Priority":    sorted(peal.Priorities()),
 		"Reason":      sorted(peal.Reasons()),
+
+		"TicketAction": sorted(peal.TicketActions()),
+		"Change":       sorted(peal.Changes()),
 	} {
 		if diff := cmp.Diff(want, enum(t, d, schema)); diff != "" {
 			t.Errorf("%s (-code +openapi.yaml):\n%s", schema, diff)
@@ -135,7 +138,6 @@ func TestOpenAPIHasEveryStatusOfAProblem(t *testing.T) {
 // The data of each event that this package makes has the fields of its schema.
 func TestOpenAPIDescribesTheEvents(t *testing.T) {
 	d := document(t)
-	events := at(t, d, "paths", Base+"/ticket/sse/notifications", "get", "responses", "200", "content", "text/event-stream", "x-events").(tree)
 	start := bus.Start{Cursor: bus.Cursor{Epoch: "aaaaaaaa", Seq: 1}}
 	n := peal.Notification{Type: peal.Mention, Metadata: peal.Metadata{"a": "b"}, Silent: true}.WithDefaults(peal.Timestamp{}.Time)
 	made := map[sse.Name][][]byte{ // together they have every field
@@ -146,8 +148,19 @@ func TestOpenAPIDescribesTheEvents(t *testing.T) {
 		sse.Heartbeat:    {heartbeatFrame(peal.Timestamp{}.Time)},
 		sse.Error:        {errorFrame("x", "y")},
 	}
+	wantEvents(t, d, "/ticket/sse/notifications", made)
+	delete(made, sse.Notification)
+	delete(made, sse.State)
+	made[sse.TicketUpdate] = [][]byte{updateFrame(peal.TicketUpdate{}, start.Cursor)}
+	wantEvents(t, d, "/ticket/sse/list/updates", made)
+}
+
+// wantEvents holds the events of a route against its description.
+func wantEvents(t *testing.T, d tree, route string, made map[sse.Name][][]byte) {
+	t.Helper()
+	events := at(t, d, "paths", Base+route, "get", "responses", "200", "content", "text/event-stream", "x-events").(tree)
 	if diff := cmp.Diff(sorted(slices.Collect(maps.Keys(made))), sorted(slices.Collect(maps.Keys(events)))); diff != "" {
-		t.Errorf("events (-code +openapi.yaml):\n%s", diff)
+		t.Errorf("events of %s (-code +openapi.yaml):\n%s", route, diff)
 	}
 	for name, frames := range made {
 		r := sse.NewReader(bytes.NewReader(slices.Concat(frames...)))
@@ -324,9 +337,17 @@ func TestOpenAPIExamplesAreValid(t *testing.T) {
 			t.Errorf("example %s: got  %s\nwant %s", file, got, golden)
 		}
 	}
-	stream := at(t, d, "paths", Base+"/ticket/sse/notifications", "get", "responses", "200", "content", "text/event-stream", "example").(string)
+	wantExample(t, d, "/ticket/sse/notifications", sse.Notification)
+	wantExample(t, d, "/ticket/sse/list/updates", sse.TicketUpdate)
+}
+
+// wantExample wants the example of a stream to be as we write it: connected, and one
+// event more.
+func wantExample(t *testing.T, d tree, route string, second sse.Name) {
+	t.Helper()
+	stream := at(t, d, "paths", Base+route, "get", "responses", "200", "content", "text/event-stream", "example").(string)
 	r := sse.NewReader(strings.NewReader(stream))
-	for _, name := range []sse.Name{sse.Connected, sse.Notification} {
+	for _, name := range []sse.Name{sse.Connected, second} {
 		e, err := r.Next()
 		if err != nil || e.Name != name {
 			t.Fatalf("the stream's example: got %s and %v, want %s", e.Name, err, name)
@@ -335,8 +356,11 @@ func TestOpenAPIExamplesAreValid(t *testing.T) {
 		if err != nil || !strings.Contains(stream, string(want)) {
 			t.Errorf("%s is not as we write it (%v): want %s", name, err, want)
 		}
-		if name == sse.Connected {
+		switch name {
+		case sse.Connected:
 			wantFields(t, "the stream's example", resolve(t, d, "#/components/schemas/Connected"), e.Data)
+		case sse.TicketUpdate:
+			wantFields(t, "the stream's example", resolve(t, d, "#/components/schemas/TicketUpdate"), e.Data)
 		}
 	}
 }

@@ -166,6 +166,9 @@ func (p *poll) settle() {
 // the poll itself.
 func (p *poll) offer([]byte, bus.Cursor) bool { return true }
 
+// offerUpdate implements transport. There are no polls for updates.
+func (p *poll) offerUpdate(*bus.Update, []byte) bool { return true }
+
 // offerIdle implements transport. The answer is one, at the end: there is no place
 // for a heartbeat.
 func (p *poll) offerIdle([]byte) bool { return false }

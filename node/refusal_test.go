@@ -73,6 +73,11 @@ func TestMalformedConnectIsRefused(t *testing.T) {
 		refusal{"accept that excludes them", []edit{header("Accept", "*/*, text/event-stream;q=0")}, 406, "NOT_ACCEPTABLE", ""},
 		refusal{"accept of quality 0", []edit{header("Accept", "*/*;q=0.000")}, 406, "NOT_ACCEPTABLE", ""},
 	)
+	for _, row := range rows {
+		row.name += ", of a list"
+		row.edits = append([]edit{onLists}, row.edits...)
+		rows = append(rows, row)
+	}
 	s.wantRefused(rows, func() *http.Request {
 		return s.request(context.Background(), "GET", connectPath, s.jane(), "")
 	})
@@ -413,11 +418,17 @@ func TestUnknownPathsAndMethodsOfTheAdminPort(t *testing.T) {
 	}
 }
 
-func TestRefusalsAreDecidedInOrder(t *testing.T) {
+func TestRefusalsOfAConnectAreDecidedInOrder(t *testing.T) {
+	for name, route := range map[string]edit{"notifications": onNotifications, "lists": onLists} {
+		t.Run(name, func(t *testing.T) { wantConnectRefused(t, route) })
+	}
+}
+
+func wantConnectRefused(t *testing.T, route edit) {
 	s := start(t, func(c *config) { c.node.MaxPerUser = 1 })
 	may := s.token("strict", issuer.Claims{Subject: "jane", Roles: []string{"may-connect"}})
 	maynot := s.token("strict", issuer.Claims{Subject: "jane"})
-	occupied := s.connect(user{"strict", acme, may})
+	occupied := s.connect(user{"strict", acme, may}, route)
 	occupied.greeting()
 	s.nats.Close()
 
@@ -426,7 +437,7 @@ func TestRefusalsAreDecidedInOrder(t *testing.T) {
 			append([]edit{header("Accept", "text/html"), query("durable=x")}, mended...)...)
 	}
 	mended := s.wantInOrder(faulty, []fault{
-		{404, "NOT_FOUND", "", func(r *http.Request) { r.URL.Path = connectPath }},
+		{404, "NOT_FOUND", "", route},
 		{405, "METHOD_NOT_ALLOWED", "", method("GET")},
 		{406, "NOT_ACCEPTABLE", "", header("Accept", "text/event-stream")},
 		{400, "INVALID_REQUEST", "durable", query("")},
@@ -440,7 +451,11 @@ func TestRefusalsAreDecidedInOrder(t *testing.T) {
 	occupied.close()
 	eventually(t, "the slot", func() bool { return last().status != 429 })
 	wantProblem(t, last(), 503, "UNAVAILABLE", "")
+}
 
+func TestRefusalsAreDecidedInOrder(t *testing.T) {
+	s := start(t, nil)
+	s.nats.Close()
 	publisher, jane := s.publisher(), s.jane()
 	post := func(u user, body string, edits ...edit) answer {
 		return s.do(s.request(context.Background(), "POST", publishPath, u, body, edits...))

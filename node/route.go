@@ -29,7 +29,8 @@ type call func(http.ResponseWriter, *request) error
 // routes lists the calls of the public port. openapi.yaml describes the same.
 func (n *Node) routes() []route {
 	routes := []route{
-		{"GET", Base + "/ticket/sse/notifications", streamed(n.connect)},
+		{"GET", Base + "/ticket/sse/notifications", streamed(n.connectNotifications)},
+		{"GET", Base + "/ticket/sse/list/updates", streamed(n.connectLists)},
 		{"POST", Base + "/ticket/notification", n.publish},
 		{"POST", Base + "/ticket/event", n.takeEvent},
 		{"POST", Base + "/ticket/events", n.takeEvents},
