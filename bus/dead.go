@@ -44,8 +44,8 @@ const (
 // nowhere is in the place of the tenant of a dead letter that names none.
 const nowhere = "unknown"
 
-// DeadLetters returns a page of dead letters, at most limit, oldest first: of a
-// tenant, or with "" of all, after the one of that id, or with "" from the first.
+// DeadLetters returns a page of dead letters, at most limit, oldest first, without
+// their Data: of a tenant, or with "" of all, after the one of that id, or with "" from the first.
 // next is the after of the next page; "" if there is none. The error is a
 // peal.ErrInvalid for an after that is no id, a peal.ErrUnavailable or ctx's.
 func (b *Bus) DeadLetters(ctx context.Context, t peal.Tenant, after string, limit int) (page []DeadLetter, next string, err error) {
@@ -74,7 +74,9 @@ func (b *Bus) DeadLetters(ctx context.Context, t peal.Tenant, after string, limi
 			return nil, "", unavailable(doing, err)
 		}
 		for _, m := range a.messages {
-			page = append(page, readDead(epoch, m))
+			d := readDead(epoch, m)
+			d.Data = nil // a page of it could be a hundred megabytes
+			page = append(page, d)
 			from = m.seq + 1
 		}
 		if a.pending == 0 || len(a.messages) == 0 {
@@ -132,23 +134,9 @@ func (b *Bus) RetryDeadLetter(ctx context.Context, id string) error {
 	if letter.Ticket == "" {
 		return peal.Invalid("id", "must be of an event with the subject of a ticket: publish the event again")
 	}
-	o := newOrder()
-	o.add(b.events, &nats.Msg{
-		Subject: subject("event", string(b.cfg.Region), letter.Tenant, escape(letter.Ticket)),
-		Data:    letter.Data,
-		Header: nats.Header{
-			// Not the event's own, which may still be remembered: this is meant.
-			jetstream.MsgIDHeader: {messageID("retry", id)},
-			headerVersion:         {formatVersion},
-			headerEvent:           {letter.Event},
-		},
-	})
-	if err := b.writable(); err != nil {
+	t := &Task{Data: letter.Data, event: letter.Event, tenant: letter.Tenant, ticket: escape(letter.Ticket)}
+	if err := b.requeue(ctx, t, messageID("retry", id)); err != nil {
 		return unavailable(doing, err)
-	}
-	err = b.store(ctx, o)
-	if a := o.answers(err)[0]; a.err != nil {
-		return unavailable(doing, a.err)
 	}
 	return b.dropDead(ctx, doing, place.Seq)
 }

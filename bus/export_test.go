@@ -417,3 +417,15 @@ func (b *Bus) ReadTickets(ctx context.Context, t peal.Tenant, seq uint64, times 
 		return nil
 	}
 }
+
+// LookAtQueue looks at the queue of events once, and takes what is left behind for
+// that at once.
+func (b *Bus) LookAtQueue(ctx context.Context) error {
+	_, done, err := b.lookAtQueue(ctx)
+	for partition, upTo := range done {
+		if err == nil {
+			err = b.workAgain(ctx, partition, upTo, 0)
+		}
+	}
+	return err
+}

@@ -14,6 +14,8 @@ type Stats struct {
 	Retried         atomic.Int64 // that were put off, once for each time
 	Buried          atomic.Int64 // that have become dead letters
 
+	backlog atomic.Pointer[Backlog] // as it was seen last; nil if this process does not look
+
 	Followed   atomic.Int64 // inboxes that have a feed now
 	Delivered  atomic.Int64 // messages that a sink took
 	Gaps       atomic.Int64 // declared to a sink
@@ -25,4 +27,13 @@ type Stats struct {
 	Rescued      atomic.Int64 // feeds that the tail check found behind
 	SlowConsumer atomic.Int64 // reports of live messages that this process dropped
 	Malformed    atomic.Int64 // live messages without the headers of JetStream
+}
+
+// Backlog returns what waits to be worked on, as this process has seen it within the
+// last seconds. ok is false if it does not work on events, or has not looked yet.
+func (s *Stats) Backlog() (seen Backlog, ok bool) {
+	if b := s.backlog.Load(); b != nil {
+		return *b, true
+	}
+	return Backlog{}, false
 }

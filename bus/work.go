@@ -45,6 +45,10 @@ type Task struct {
 	Stored    time.Time // when it was, by JetStream's clock
 	Tries     int       // how often it was given to a worker, this time among them
 
+	// Again: it was worked on before under another guise, any time ago: it was a dead
+	// letter, or JetStream had kept it though it was done.
+	Again bool
+
 	bus     *Bus
 	msg     jetstream.Msg
 	seq     uint64
@@ -145,6 +149,7 @@ func (b *Bus) Work(ctx context.Context, do func(context.Context, *Task)) error {
 		w := &worker{bus: b, js: js, partition: n, do: do}
 		workers.Go(func() { w.run(ctx, tasks) })
 	}
+	workers.Go(func() { b.watchQueue(ctx) })
 	workers.Wait()
 	return nil
 }
@@ -230,7 +235,7 @@ func (w *worker) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	}
 	return w.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
 		Durable:       name,
-		FilterSubject: subject("work", string(w.bus.cfg.Region), strconv.Itoa(w.partition)) + ".>",
+		FilterSubject: workFilter(w.bus.cfg.Region, w.partition),
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       w.bus.cfg.AckWait,
 		MaxAckPending: 1, // the next event is given out when the one before is settled: the order of a ticket
@@ -238,7 +243,14 @@ func (w *worker) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	})
 }
 
-func workConsumer(partition int) string { return "dispatch_" + strconv.Itoa(partition) }
+const workPrefix = "dispatch_" // of the names of consumers
+
+func workConsumer(partition int) string { return workPrefix + strconv.Itoa(partition) }
+
+// workFilter is what the events of a partition are stored on.
+func workFilter(r Region, partition int) string {
+	return below(subject("work", string(r), strconv.Itoa(partition)))
+}
 
 // take has one event worked on.
 func (w *worker) take(ctx context.Context, msg jetstream.Msg) {
@@ -251,6 +263,7 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg) {
 		Data: msg.Data(), MessageID: msg.Headers().Get(nats.MsgIdHdr), Stored: meta.Timestamp, Tries: int(meta.NumDelivered),
 		bus: w.bus, msg: msg, seq: meta.Sequence.Stream, subject: msg.Subject(), event: msg.Headers().Get(headerEvent),
 	}
+	t.Again = t.event != ""
 	t.tenant, t.ticket = workTokens(msg.Subject())
 	stop := t.keepAlive()
 	defer stop()
@@ -293,21 +306,4 @@ func workTokens(subject string) (tenant, ticket string) {
 		return "", ""
 	}
 	return tokens[4], tokens[5]
-}
-
-// Backlog says how many ticket events wait to be worked on, those under way among
-// them, and when the oldest of them was stored; zero if none waits. The error is a
-// peal.ErrUnavailable or ctx's.
-func (b *Bus) Backlog(ctx context.Context) (waiting uint64, oldest time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
-	s, err := b.reads.Stream(ctx, eventStream(b.cfg.Region))
-	if err != nil {
-		return 0, time.Time{}, unavailable("look at the queue of ticket events", err)
-	}
-	state := s.CachedInfo().State
-	if state.Msgs == 0 {
-		return 0, time.Time{}, nil
-	}
-	return state.Msgs, state.FirstTime, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
@@ -139,8 +140,8 @@ func TestEventsOfATicketAreWorkedOnInOrderByOneAtATime(t *testing.T) {
 		}
 		next[ticket]++
 	}
-	if n, oldest, err := first.Backlog(t.Context()); n != 0 || !oldest.IsZero() || err != nil {
-		t.Errorf("%d events wait since %v (%v), want none", n, oldest, err)
+	if got, err := first.Backlog(t.Context()); got != (bus.Backlog{}) || err != nil {
+		t.Errorf("%+v wait (%v), want none", got, err)
 	}
 }
 
@@ -264,6 +265,62 @@ func TestWorkGoesOnWhenNATSIsBack(t *testing.T) {
 	}
 }
 
+// A JetStream that was killed may hold events again that were done, and give them to
+// nobody. They do not count as waiting, and are worked on again, as such.
+func TestWhatJetStreamKeepsByMistakeIsWorkedOnAgain(t *testing.T) {
+	b := open(t, nil)
+	got := newFinished()
+	do := func(ctx context.Context, task *bus.Task) {
+		got.note(fmt.Sprint(nameOf(t, task), " ", task.Again, " ", strings.HasPrefix(task.Name(), "event-")))
+		task.Done(ctx)
+	}
+	stop := work(t, b, do)
+	accept(t, b, happened("first", "t"))
+	got.wait(t, 1)
+	js := b.JetStream()
+	for consumers := 0; consumers < 32; { // all partitions have one
+		s, err := js.Stream(t.Context(), "PEAL_EVENT_local")
+		if err != nil {
+			t.Fatal(err)
+		}
+		consumers = s.CachedInfo().State.Consumers
+	}
+	stop()
+
+	accept(t, b, happened("one", "t"), happened("two", "t"))
+	stream, err := js.Stream(t.Context(), "PEAL_EVENT_local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := stream.CachedInfo().State.FirstSeq
+	m, err := stream.GetMsg(t.Context(), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reset := "$JS.API.CONSUMER.RESET.PEAL_EVENT_local.dispatch_" + strings.Split(m.Subject, ".")[3]
+	answer, err := js.Conn().RequestWithContext(t.Context(), reset, fmt.Appendf(nil, `{"seq":%d}`, one+1))
+	if err != nil || strings.Contains(string(answer.Data), `"error"`) {
+		t.Fatalf("%s: %v", answer.Data, err)
+	}
+	if left, err := b.Backlog(t.Context()); left.Waiting != 1 || err != nil {
+		t.Errorf("%+v waits, %v; want one", left, err)
+	}
+	work(t, b, do)
+	got.wait(t, 1)
+	for range 2 { // the second time there is nothing
+		if err := b.LookAtQueue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := got.wait(t, 1)
+	if diff := cmp.Diff([]string{"first false true", "two false true", "one true true"}, names); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := stream.GetMsg(t.Context(), one); !errors.Is(err, jetstream.ErrMsgNotFound) {
+		t.Errorf("what was left behind is still there: %v", err)
+	}
+}
+
 func TestAcceptStoresOnce(t *testing.T) {
 	b := open(t, nil)
 	var fifty []peal.TicketEvent
@@ -279,8 +336,8 @@ func TestAcceptStoresOnce(t *testing.T) {
 	if a := b.Accept(t.Context(), globex, fifty[0])[0]; a.Err != nil || a.Duplicate {
 		t.Errorf("another tenant's of the same id: %+v, want it stored", a)
 	}
-	if n, oldest, err := b.Backlog(t.Context()); n != 52 || time.Since(oldest) > time.Minute || err != nil {
-		t.Errorf("%d events wait since %v (%v), want 52", n, oldest, err)
+	if got, err := b.Backlog(t.Context()); got.Waiting != 52 || time.Since(got.Oldest) > time.Minute || err != nil {
+		t.Errorf("%+v wait (%v), want 52", got, err)
 	}
 }
 

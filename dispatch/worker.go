@@ -97,6 +97,9 @@ func (j *job) run(ctx context.Context) error {
 		}
 	}
 	update, sees, lost := Update(j.event, people)
+	if j.task.Again { // what lists show may be newer by now, so all of them look
+		sees, lost = append(sees, lost...), nil
+	}
 	return j.d.bus.PublishUpdate(ctx, j.tenant, j.event.ID, update, sees, lost)
 }
 
@@ -161,7 +164,7 @@ const toldAtOnce = 500
 // long ago, is so too late to tell anybody again.
 func (j *job) intime(ctx context.Context, told []bus.Publication) (context.Context, context.CancelFunc, []bus.Publication, error) {
 	end := j.task.Stored.Add(j.d.late + tellWithin)
-	if time.Since(j.task.Stored) > j.d.late {
+	if j.task.Again || time.Since(j.task.Stored) > j.d.late {
 		var err error
 		if told, err = j.d.bus.Untold(ctx, told...); err != nil {
 			return nil, nil, nil, err

@@ -149,8 +149,8 @@ func (s *site) accept(events ...peal.TicketEvent) {
 func (s *site) quiet() {
 	s.t.Helper()
 	eventually(s.t, "every event is settled", func() bool {
-		n, _, err := s.bus.Backlog(s.t.Context())
-		return err == nil && n == 0
+		got, err := s.bus.Backlog(s.t.Context())
+		return err == nil && got.Waiting == 0
 	})
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"math"
 	"net/http"
 	"runtime"
 	"time"
@@ -115,6 +116,22 @@ func newMetrics(n *Node) *metrics {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
 	gauge("peal_inboxes_followed", "Inboxes with at least one connection here.", func() float64 { return float64(s.Followed.Load()) })
+	gauge("peal_events_waiting", "Ticket events that wait to be worked on, as this process has seen it of late; NaN if it does not work on them.", func() float64 {
+		if b, ok := s.Backlog(); ok {
+			return float64(b.Waiting)
+		}
+		return math.NaN()
+	})
+	gauge("peal_events_oldest_seconds", "How long ago the oldest of them was stored; 0 if none waits.", func() float64 {
+		b, ok := s.Backlog()
+		switch {
+		case !ok:
+			return math.NaN()
+		case b.Oldest.IsZero():
+			return 0
+		}
+		return time.Since(b.Oldest).Seconds()
+	})
 	gauge("peal_nats_connected", "1 while every connection to NATS is up.", func() float64 {
 		if n.bus.Connected() {
 			return 1

@@ -168,8 +168,8 @@ func TestDeadLettersAreListedRetriedAndDropped(t *testing.T) {
 	if left := m.list(); len(left.DeadLetters) != 1 || left.DeadLetters[0].ID != all[2].ID {
 		t.Errorf("left: %+v", left)
 	}
-	if n, _, err := m.bus.Backlog(t.Context()); n != 3 || err != nil {
-		t.Errorf("%d wait to be worked on again (%v), want 3", n, err)
+	if left, err := m.bus.Backlog(t.Context()); left.Waiting != 3 || err != nil {
+		t.Errorf("%+v wait to be worked on again (%v), want 3", left, err)
 	}
 	m.want(m.dead("drop", "--all", "--yes"), result{0, `{"dropped":1}` + "\n", ""})
 	m.want(m.dead("drop", "--all", "--yes"), result{0, `{"dropped":0}` + "\n", ""})
@@ -187,8 +187,8 @@ func TestAllDeadLettersAreRetried(t *testing.T) {
 	if left := m.list(); len(left.DeadLetters) != 0 {
 		t.Errorf("%d are left", len(left.DeadLetters))
 	}
-	if n, _, err := m.bus.Backlog(t.Context()); int(n) != len(ids) || err != nil {
-		t.Errorf("%d wait to be worked on again (%v), want %d", n, err, len(ids))
+	if left, err := m.bus.Backlog(t.Context()); left.Waiting != len(ids) || err != nil {
+		t.Errorf("%+v wait to be worked on again (%v), want %d", left, err, len(ids))
 	}
 }
 

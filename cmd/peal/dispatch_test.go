@@ -271,13 +271,16 @@ func TestEventsSurviveKills(t *testing.T) {
 	}
 	defer b.Close()
 	for {
-		n, _, err := b.Backlog(ctx)
-		if err == nil && n == 0 {
+		left, err := b.Backlog(ctx)
+		if err == nil && left.Waiting == 0 {
 			break
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("seed %d: %d events are left, %v, killed %v", seed, n, err, killed)
+			for _, p := range append(slices.Clone(c.works), c.edges...) {
+				t.Logf("log:\n%s", p.log)
+			}
+			t.Fatalf("seed %d: %+v is left, %v, killed %v", seed, left, err, killed)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
