@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -99,8 +100,8 @@ func (c *call) benchFlags() (*benchFlags, error) {
 	fs.IntVar(&f.perUser, "per-user", 1, "`N` connections for each user")
 	fs.IntVar(&f.rate, "rate", 500, "publish `N` notifications a second, by the clock: whoever is held up is behind schedule, and latency counts from when a notification was due")
 	fs.DurationVar(&f.duration, "duration", 10*time.Second, "publish for `D`; --slow does so six times")
-	fs.StringVar(&f.publish, "publish", "post", "`post|batch|bus`: one POST for each notification, one for --batch users, or straight into JetStream")
-	fs.IntVar(&f.batch, "batch", 100, "tell `N` users with one POST of --publish batch")
+	fs.StringVar(&f.publish, "publish", "post", "`post|batch|bus|event|events`: one POST for each notification, one for --batch users, or straight into JetStream; one for each ticket event, or for --batch events")
+	fs.IntVar(&f.batch, "batch", 100, "tell `N` users with one POST of --publish batch or events")
 	fs.BoolVar(&f.storm, "storm", false, "publish while all are away, then let all come back at once")
 	fs.BoolVar(&f.slow, "slow", false, "measure the others in turn without and with slow ones: for each 1,000 one that stops reading and one that reads 10 bytes a second")
 	fs.StringVar(&f.nats, "nats", "", "`URL` of the service's NATS, to publish by the bus and to find its process")
@@ -132,12 +133,14 @@ func (f *benchFlags) checkFlags() error {
 		return usagef("--rate must be at least 1")
 	case f.duration <= 0:
 		return usagef("--duration must be more than 0")
-	case f.publish != "post" && f.publish != "batch" && f.publish != "bus":
-		return usagef("--publish must be post, batch or bus")
+	case !slices.Contains([]string{"post", "batch", "bus", "event", "events"}, f.publish):
+		return usagef("--publish must be post, batch, bus, event or events")
 	case f.batch < 1 || f.batch > 1000:
 		return usagef("--batch must be 1 to 1000: the service takes no more in one request")
-	case f.set["batch"] && f.publish != "batch":
-		return usagef("--batch is of --publish batch")
+	case f.publish == "events" && f.batch > 500:
+		return usagef("--batch must be 1 to 500 events: the service takes no more in one request")
+	case f.set["batch"] && !f.grouped():
+		return usagef("--batch is of --publish batch and events")
 	case f.storm && f.slow:
 		return usagef("--storm and --slow exclude each other: measure one after the other")
 	case f.nodePID < 0 || f.natsPID < 0:
@@ -155,6 +158,9 @@ func (f *benchFlags) checkFlags() error {
 	f.tenant = string(tenant)
 	return nil
 }
+
+// grouped reports whether one request tells several users.
+func (f *benchFlags) grouped() bool { return f.publish == "batch" || f.publish == "events" }
 
 // place finds the service. running is the peal dev that mints tokens; zero
 // where a token was given with an address.
@@ -223,7 +229,7 @@ func (f *benchFlags) config(ctx context.Context, running ready, say func(string)
 	case f.slow:
 		cfg.Kind = bench.Slow
 	}
-	if f.publish == "batch" {
+	if f.grouped() {
 		cfg.Group = min(f.batch, f.connections/f.perUser)
 	}
 	cfg.Node, cfg.NATS = f.processes(running)

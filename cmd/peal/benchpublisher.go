@@ -38,9 +38,17 @@ func (f *benchFlags) publisher(ctx context.Context, running ready) (benchPublish
 	transport := &http.Transport{MaxIdleConnsPerHost: benchPosts, DisableCompression: true}
 	p := poster{
 		client: &http.Client{Transport: transport, Timeout: requestTimeout},
-		url:    f.url + node.Base + "/ticket/notification",
 		header: f.header(token),
+		body:   benchNotificationBody,
 	}
+	path := "/ticket/notification"
+	switch f.publish {
+	case "event":
+		path, p.body = "/ticket/event", benchEventBody
+	case "events":
+		path, p.body = "/ticket/events", benchEventsBody
+	}
+	p.url = f.url + node.Base + path
 	if !f.ownToken { // whose namespace is not known
 		p.namespace = f.realm
 	}
@@ -66,19 +74,45 @@ func benchNotification(id, message string) peal.Notification {
 	}
 }
 
+// benchNotificationBody is the body of one notification for all.
+func benchNotificationBody(to []any, id, message string) any {
+	return map[string]any{"recipients": to, "notification": given(benchNotification(id, message))}
+}
+
+// benchEventBody is the body of one event, of a ticket of its own, which concerns all.
+func benchEventBody(to []any, id, _ string) any {
+	return map[string]any{
+		"id": id, "type": peal.Assignment, "recipients": to[1:],
+		"ticket": map[string]any{"id": id, "number": id, "title": "VPN Connection Issue", "assigneeId": to[0]},
+	}
+}
+
+// benchEventsBody is the body of as many events, each of a ticket of its own, which
+// concerns one.
+func benchEventsBody(to []any, id, _ string) any {
+	events := make([]any, len(to))
+	for i, user := range to {
+		one := fmt.Sprint(id, "-", i)
+		events[i] = map[string]any{
+			"id": one, "type": peal.Assignment,
+			"ticket": map[string]any{"id": one, "number": id, "title": "VPN Connection Issue", "assigneeId": user},
+		}
+	}
+	return map[string]any{"events": events}
+}
+
 // poster publishes by HTTP, over connections that are kept.
 type poster struct {
 	client    *http.Client
 	url       string
 	header    http.Header
 	namespace string // of the users; "" is the tenant's default
+	body      func(to []any, id, message string) any
 }
 
 // publish implements bench.Publish.
 func (p poster) publish(ctx context.Context, to []string, id, message string) error {
-	body, err := json.Marshal(map[string]any{
-		"recipients": recipients(to, p.namespace), "notification": given(benchNotification(id, message)),
-	})
+	body, err := json.Marshal(p.body(recipients(to, p.namespace), id, message))
 	if err != nil {
 		return err
 	}
@@ -99,6 +133,11 @@ func (p poster) publish(ctx context.Context, to []string, id, message string) er
 	}
 	switch {
 	case resp.StatusCode == http.StatusAccepted:
+		return nil
+	case resp.StatusCode == http.StatusOK: // of a batch, some of which may not be stored
+		if bytes.Contains(answer, []byte(`"status":503`)) {
+			return errors.New("publish: not all of it is stored")
+		}
 		return nil
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
 		return fmt.Errorf("publish: status %d", resp.StatusCode)

@@ -80,7 +80,13 @@ func TestEveryTypeArrivesOnceAndInOrder(t *testing.T) {
 // awaitConnections waits until so many connections are open.
 func awaitConnections(t *testing.T, admin string, want int) {
 	t.Helper()
-	line := fmt.Sprintf("\npeal_connections %d\n", want)
+	awaitMetric(t, admin, "peal_connections", want)
+}
+
+// awaitMetric waits until a metric of a process has a value.
+func awaitMetric(t *testing.T, admin, name string, want int) {
+	t.Helper()
+	line := fmt.Sprintf("\n%s %d\n", name, want)
 	deadline := time.Now().Add(20 * time.Second)
 	for time.Now().Before(deadline) {
 		resp, err := http.Get(admin + "/metrics")
@@ -94,7 +100,7 @@ func awaitConnections(t *testing.T, admin string, want int) {
 		}
 		time.Sleep(20 * time.Millisecond) // between two looks
 	}
-	t.Fatalf("never saw %d connections", want)
+	t.Fatalf("%s was never %d", name, want)
 }
 
 // The lines that dev prints work as they are.

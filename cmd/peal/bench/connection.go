@@ -195,7 +195,7 @@ func (c *connection) follow(ctx context.Context) {
 		c.note(e)
 		switch e.Name {
 		case sse.Notification:
-			c.crowd.deliver(c.index, notificationID(e.Data), at)
+			c.crowd.deliver(c.index, publicationID(e.Data), at)
 		case sse.Gap:
 			c.crowd.gaps.Add(1)
 		}
@@ -212,12 +212,19 @@ func (c *connection) note(e sse.Event) {
 	}
 }
 
-// notificationID cuts the id out of a notification, whose first field it is; ""
-// if it is not there. Parsing all of it would cost more than reading it did.
-func notificationID(data []byte) string {
+// publicationID cuts out of a notification what Publish was given to name it: the id,
+// which is the first field, or where the service has made the notification of an event
+// the ticket's number, which is near. It is "" if it is not there. Parsing all of it
+// would cost more than reading it did.
+func publicationID(data []byte) string {
 	rest, ok := bytes.CutPrefix(data, []byte(`{"id":"`))
 	if !ok {
 		return ""
+	}
+	if bytes.HasPrefix(rest, []byte("notif-")) {
+		if _, rest, ok = bytes.Cut(rest, []byte(`,"ticketNumber":"`)); !ok {
+			return ""
+		}
 	}
 	id, _, ok := bytes.Cut(rest, []byte(`"`))
 	if !ok {
