@@ -80,6 +80,14 @@ model: ## run the model test of the feed for long: TIME=10m SEED=…
 list-model: ## run the model test of lists of tickets for long: TIME=10m SEED=…
 	go test -run '^TestListModel$$' -count 1 -v -timeout 0 ./node -list.time $(TIME) -list.seed $(SEED)
 
+# The size of the test of kills.
+EVENTS  ?= 10000
+TICKETS ?= 200
+
+.PHONY: kills
+kills: ## kill workers, nodes and NATS while events are sent: EVENTS=10000 TICKETS=200 SEED=…
+	go test -run '^TestEventsSurviveKills$$' -count 1 -v -timeout 0 ./cmd/peal -kill.events $(EVENTS) -kill.tickets $(TICKETS) -kill.pause 2s -kill.seed $(SEED)
+
 .PHONY: inbox-model
 inbox-model: ## run the model test of list, count and read state for long: TIME=10m SEED=…
 	go test -run '^TestInboxModel$$' -count 1 -v -timeout 0 ./bus -model.time $(TIME) -model.seed $(SEED)

@@ -13,6 +13,14 @@
 //     user).
 //   - A ticket event comes in from the ticketing backend and says what happened
 //     to a ticket. A notification goes out and tells one user of it.
+//   - A rule says who is told of a type of ticket event. A template says in
+//     which words.
+//   - A worker works on ticket events, each of which is a task until it is
+//     settled. A dispatcher is the workers of one process.
+//   - A dead letter is a ticket event that could not be worked on for a reason
+//     of its own, with that reason.
+//   - A queue is a list of a tenant's tickets in the backend, with members: the
+//     users who work on it.
 //   - Preferences say what a user wants to be told of, and when without sound;
 //     a tenant's are the defaults of its users. Wishes are both together: what
 //     decides for one user.
