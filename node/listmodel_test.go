@@ -225,8 +225,11 @@ func (l *lookout) connect(ctx context.Context) {
 	if n := len(l.ids); n > 0 {
 		switch l.random.IntN(10) {
 		case 0:
-		case 1, 2:
-			after = l.ids[l.random.IntN(n)]
+		case 1, 2: // never on from a place that it has gone back from
+			after = l.ids[n-1]
+			if older := l.ids[l.random.IntN(n)]; bus.ParseCursor(older).Seq < bus.ParseCursor(after).Seq {
+				after = older
+			}
 		default:
 			after = l.ids[n-1]
 		}
