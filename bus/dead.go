@@ -1,9 +1,12 @@
 package bus
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,6 +87,60 @@ func (b *Bus) DeadLetters(ctx context.Context, t peal.Tenant, after string, limi
 		}
 	}
 	return page, page[len(page)-1].ID, nil
+}
+
+// dropDeadOf erases the dead letters of a tenant in which a user's id stands, of
+// whatever namespace, and counts them.
+func (b *Bus) dropDeadOf(ctx context.Context, in peal.Inbox, n *uint64) error {
+	doing := "left in " + deadStream(b.cfg.Region)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	filter := subject("dead", string(b.cfg.Region), string(in.Tenant))
+	for from := uint64(1); ; {
+		a, err := b.direct(ctx, deadStream(b.cfg.Region), directGet{Seq: from, NextFor: filter, Batch: 64, MaxBytes: 1 << 20})
+		if err != nil {
+			return unavailable(doing, err)
+		}
+		for _, m := range a.messages {
+			from = m.seq + 1
+			if !names(m.data, string(in.User)) {
+				continue
+			}
+			if err := b.dropDead(ctx, doing, m.seq); err != nil {
+				return err
+			}
+			*n++
+		}
+		if a.pending == 0 || len(a.messages) == 0 {
+			return nil
+		}
+	}
+}
+
+// names reports whether an id stands in what was published as an event: as a string in
+// its JSON, or anywhere in what is none.
+func names(data []byte, id string) bool {
+	var v any
+	if json.Unmarshal(data, &v) != nil {
+		return bytes.Contains(data, []byte(id))
+	}
+	return holds(v, id)
+}
+
+func holds(v any, id string) bool {
+	switch v := v.(type) {
+	case string:
+		return v == id
+	case []any:
+		return slices.ContainsFunc(v, func(e any) bool { return holds(e, id) })
+	case map[string]any:
+		for _, e := range v {
+			if holds(e, id) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // DeadLetter returns one. The error is an ErrNoDeadLetter, a peal.ErrUnavailable or

@@ -434,6 +434,39 @@ func TestBuriedEventIsListedShownRetriedAndDropped(t *testing.T) {
 	}
 }
 
+// A purge of a user takes the dead letters along that name them, and no others.
+func TestPurgeErasesDeadLettersOfAUser(t *testing.T) {
+	b := open(t, nil)
+	named := happened("names jane", "t")
+	named.Ticket.WatcherIDs = []peal.UserRef{{ID: "joe"}, {ID: "jane", Namespace: "staff"}}
+	like := happened("names janet", "t")
+	like.Ticket.AssigneeID = peal.UserRef{ID: "janet"}
+	accept(t, b, named, like)
+	for _, data := range []string{`{"id":"escaped","assigneeId":"\u006aane"}`, `half of it: {"id":"half", "jane`} {
+		if _, err := b.JetStream().PublishMsg(t.Context(), &nats.Msg{Subject: "peal.event.local." + string(acme) + ".=dA", Data: []byte(data)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := newFinished()
+	work(t, b, func(ctx context.Context, task *bus.Task) {
+		if err := task.Bury(ctx, nameOf(t, task), "because"); err != nil {
+			t.Error(err)
+		}
+		got.note("")
+	})
+	got.wait(t, 4)
+	if p, err := b.Purge(t.Context(), peal.Inbox{Tenant: globex, Namespace: "staff", User: "jane"}); p.DeadLetters != 0 || err != nil {
+		t.Errorf("the purge of another tenant's jane: %+v, %v", p, err)
+	}
+	if p, err := b.Purge(t.Context(), inbox("jane")); p.DeadLetters != 3 || err != nil {
+		t.Errorf("the purge: %+v, %v; want three", p, err)
+	}
+	left, _, err := b.DeadLetters(t.Context(), "", "", 10)
+	if err != nil || len(left) != 1 || left[0].Event != "names janet" {
+		t.Errorf("left: %+v, %v", left, err)
+	}
+}
+
 func TestQueueIsWhatWasSetLast(t *testing.T) {
 	b := open(t, nil)
 	joe := peal.Inbox{Tenant: acme, Namespace: "customers", User: "joe \"*.>"}

@@ -3,6 +3,8 @@ package dispatch_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,9 +28,9 @@ func synced(b *testing.B) *bus.Bus {
 }
 
 // running has a dispatcher run, and calls settled for each event.
-func running(b *testing.B, on *bus.Bus, settled func(time.Duration)) (stop func()) {
+func running(b *testing.B, on *bus.Bus, settled func(time.Duration), tenants ...peal.Tenant) (stop func()) {
 	b.Helper()
-	d, err := auth.NewDirectory(auth.Config{Realms: []auth.Realm{realm("staff", acme)}})
+	d, err := auth.NewDirectory(auth.Config{Realms: []auth.Realm{realm("staff", append(tenants, acme)...)}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -101,5 +103,61 @@ func BenchmarkThousands(b *testing.B) {
 			}
 		}
 		<-settled
+	}
+}
+
+// BenchmarkNeighbours is how long the events of 50 tenants take, a minute long, alone
+// and while another tenant has one for 5,000 users every five seconds.
+func BenchmarkNeighbours(b *testing.B) {
+	for _, beside := range []bool{false, true} {
+		b.Run(fmt.Sprint("beside=", beside), func(b *testing.B) {
+			on := synced(b)
+			var members []peal.Inbox
+			for i := range 5000 {
+				members = append(members, peal.Inbox{Tenant: acme, Namespace: "staff", User: peal.UserID(fmt.Sprint("user-", i))})
+			}
+			if err := on.SetQueue(b.Context(), acme, "all", members); err != nil {
+				b.Fatal(err)
+			}
+			var tenants []peal.Tenant
+			for i := range 50 {
+				tenants = append(tenants, peal.Tenant(fmt.Sprintf("33333333-3333-4333-8333-%012d", i)))
+			}
+			var mu sync.Mutex
+			var ages []time.Duration
+			stop := running(b, on, func(age time.Duration) {
+				mu.Lock()
+				defer mu.Unlock()
+				ages = append(ages, age)
+			}, tenants...)
+			const perSecond = 200
+			for b.Loop() {
+				var sending sync.WaitGroup
+				sent := 0
+				tick := time.NewTicker(time.Second / perSecond)
+				for end := time.Now().Add(time.Minute); time.Now().Before(end); <-tick.C {
+					id := fmt.Sprint(time.Now().UnixNano())
+					t := tenants[sent%len(tenants)]
+					sending.Go(func() { on.Accept(b.Context(), t, assignment(id, id, "user")) })
+					if beside && sent%(5*perSecond) == 2*perSecond {
+						big := assignment("big"+id, "big", "user-0")
+						big.Type, big.Ticket.QueueID = "escalation", "all"
+						sending.Go(func() { on.Accept(b.Context(), acme, big) })
+					}
+					sent++
+				}
+				tick.Stop()
+				sending.Wait()
+			}
+			stop()
+			slices.Sort(ages)
+			at := func(share float64) float64 {
+				return float64(ages[int(share*float64(len(ages)-1))].Microseconds()) / 1000
+			}
+			b.ReportMetric(at(0.5), "ms-p50")
+			b.ReportMetric(at(0.99), "ms-p99")
+			b.ReportMetric(at(1), "ms-max")
+			b.ReportMetric(float64(len(ages)), "events")
+		})
 	}
 }

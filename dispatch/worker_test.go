@@ -42,6 +42,7 @@ type site struct {
 
 	mu      sync.Mutex
 	settled map[dispatch.Outcome]int
+	longest time.Duration // that an event took
 }
 
 type lockedBuffer struct {
@@ -88,10 +89,11 @@ func realm(name string, tenants ...peal.Tenant) auth.Realm {
 func (s *site) dispatcher(cfg dispatch.Config) *dispatch.Dispatcher {
 	s.t.Helper()
 	cfg.Logger = slog.New(slog.NewTextHandler(s.log, nil))
-	cfg.Settled = func(o dispatch.Outcome, _ time.Duration) {
+	cfg.Settled = func(o dispatch.Outcome, age time.Duration) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.settled[o]++
+		s.longest = max(s.longest, age)
 	}
 	d, err := dispatch.New(cfg, s.bus, s.directory.Load)
 	if err != nil {
@@ -290,6 +292,9 @@ func TestPoisonBecomesOneDeadLetterEach(t *testing.T) {
 	s.publish(ofTicket, good("last"))
 	s.quiet()
 
+	s.mu.Lock()
+	t.Logf("no event took longer than %v, from when it was stored", s.longest)
+	s.mu.Unlock()
 	var reasons []string
 	for _, d := range s.dead() {
 		reasons = append(reasons, d.Reason)
