@@ -58,8 +58,10 @@ func TestConsumerIsMadeOursAgain(t *testing.T) {
 		task.Done(ctx)
 	})
 	want := []string{"one 1", "one 2", "one 3", "one 4", "two 1", "two 2", "two 3", "two 4"}
-	if diff := cmp.Diff(want, got.wait(t, 8)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	for n := 2; n <= len(want); n += 2 { // it shows with the second, and would be lost after the fourth
+		if diff := cmp.Diff(want[:n], got.wait(t, 2)[:n]); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
 	}
 }
 

@@ -5,10 +5,44 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/dispatch"
 )
+
+// What is wrong with an event itself no other try can mend: those behind it would wait.
+func TestOwnFaultIsNotTriedAgain(t *testing.T) {
+	s := start(t)
+	s.publish("peal.event.local."+string(acme)+".=dA", []byte("hello"))
+	eventually(t, "it was tried", func() bool { return s.bus.Stats().Buried.Load()+s.bus.Stats().Retried.Load() > 0 })
+	if n := s.bus.Stats().Retried.Load(); n != 0 {
+		t.Errorf("it was put off %d times", n)
+	}
+}
+
+// What an event needs is no fault of its own, however long it is away.
+func TestTroubleBuriesNothing(t *testing.T) {
+	s := open(t)
+	for _, name := range []string{"PEAL_INBOX_local_0", "PEAL_INBOX_local_1"} {
+		st, err := s.js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := st.CachedInfo().Config
+		cfg.MaxBytes, cfg.Discard = 1, jetstream.DiscardNew
+		if _, err := s.js.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.run(s.dispatcher(dispatch.Config{}))
+	s.accept(assignment("e", "t", "jane"))
+	eventually(t, "it was tried", func() bool { return s.bus.Stats().Buried.Load()+s.bus.Stats().Retried.Load() > 0 })
+	if n := s.bus.Stats().Buried.Load(); n != 0 {
+		t.Errorf("it is a dead letter: %+v", s.dead())
+	}
+}
 
 // An event whose update no stream takes is a dead letter, and those behind it are
 // worked on: it once was tried for ever, and held up its partition.
