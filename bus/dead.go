@@ -231,7 +231,7 @@ func (b *Bus) bury(ctx context.Context, t *Task, event, reason string) error {
 		Subject: subject("dead", string(b.cfg.Region), tenant),
 		Data:    data,
 		Header: nats.Header{
-			jetstream.MsgIDHeader: {messageID("dead", t.subject, strconv.FormatUint(t.seq, 10), t.Stored.String())},
+			jetstream.MsgIDHeader: {messageID("dead", t.subject, strconv.FormatUint(t.seq, 10), t.stamp())},
 			headerVersion:         {formatVersion},
 			headerReason:          {oneLine(reason)},
 			headerEvent:           {oneLine(event)},
@@ -240,7 +240,12 @@ func (b *Bus) bury(ctx context.Context, t *Task, event, reason string) error {
 			headerSize:            {strconv.Itoa(len(t.Data))},
 		},
 	}
-	if _, err := b.writes.PublishMsg(ctx, msg); err != nil {
+	_, err := b.writes.PublishMsg(ctx, msg)
+	for tooLarge(err) && len(msg.Data) > 0 { // its beginning is better than none, and than to try for ever
+		msg.Data = msg.Data[:len(msg.Data)/2]
+		_, err = b.writes.PublishMsg(ctx, msg)
+	}
+	if err != nil {
 		return unavailable("store dead letter", full(deadStream(b.cfg.Region), err))
 	}
 	return nil

@@ -41,6 +41,20 @@ func (b *Bus) restore(ctx context.Context) error {
 	return err
 }
 
+// streamsBeside looks whether the streams are there that no feed reads, and so nobody
+// would miss. The error is a jetstream.ErrStreamNotFound if one is not.
+func (b *Bus) streamsBeside(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	r := b.cfg.Region
+	for _, name := range []string{eventStream(r), deadStream(r), erasedStream(r)} {
+		if _, err := b.reads.Stream(ctx, name); err != nil {
+			return fmt.Errorf("ask for stream %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // layout is that of the region as this bus has found it.
 func (b *Bus) layout() layout {
 	l := b.cfg.layout()

@@ -397,8 +397,9 @@ func (p *publisher) publish(group []*post) {
 	p.stall.heard(err)
 
 	var refused *jetstream.APIError
-	if errors.As(err, &refused) && (refused.ErrorCode == duplicateInBatch || refused.ErrorCode == duplicateUnderWay) {
-		// One known id refuses the whole batch: find it by halves.
+	if errors.As(err, &refused) && (refused.ErrorCode == duplicateInBatch || refused.ErrorCode == duplicateUnderWay) || tooLarge(err) {
+		// One known id refuses the whole batch, and so does one that is too large: find it
+		// by halves.
 		for _, post := range group {
 			clearBatch(post.msg)
 		}
@@ -418,8 +419,16 @@ func (p *publisher) publish(group []*post) {
 // Error codes of nats-server.
 const (
 	duplicateInBatch  = 10201 // JSAtomicPublishContainsDuplicateMessageErr: an id of the batch is stored
+	messageTooLarge   = 10054 // JSStreamMessageExceedsMaximumErr: over the stream's MaxMsgSize
 	duplicateUnderWay = 10158 // JSStreamDuplicateMessageConflict: an id is being stored just now, by another
 )
+
+// tooLarge reports whether NATS or a stream takes no message that is as large as this
+// was: it never will.
+func tooLarge(err error) bool {
+	var refused *jetstream.APIError
+	return errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &refused) && refused.ErrorCode == messageTooLarge
+}
 
 func clearBatch(m *nats.Msg) {
 	m.Reply = ""

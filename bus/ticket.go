@@ -23,14 +23,16 @@ import (
 // it. What is stored in this order by one process is told in it.
 //
 // The error is a peal.ErrUnavailable as with Publish, ctx's, or a peal.ErrInvalid
-// for more people than a message has room for, about 8,000.
+// for more people than a message has room for, about 16,000 unless somebody has
+// bounded messages below that.
 func (b *Bus) PublishUpdate(ctx context.Context, t peal.Tenant, event string, u peal.TicketUpdate, sees, lost []peal.Inbox) error {
 	const doing = "publish ticket update"
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
 	body := encodeUpdate(u, audienceOf(sees), audienceOf(lost))
+	tooMany := fmt.Errorf("%s: %w", doing, peal.Invalid("audience", "is more people than a message has room for"))
 	if len(body) > maxUpdate-updateHeaders {
-		return fmt.Errorf("%s: %w", doing, peal.Invalid("audience", "is more people than a message has room for"))
+		return tooMany
 	}
 	o := newOrder()
 	o.add(b.tickets.publisher, &nats.Msg{
@@ -46,6 +48,9 @@ func (b *Bus) PublishUpdate(ctx context.Context, t peal.Tenant, event string, u 
 		err = b.store(ctx, o)
 	}
 	a := o.answers(err)[0]
+	if tooLarge(a.err) {
+		return tooMany
+	}
 	if a.err != nil {
 		return unavailable(doing, a.err)
 	}
@@ -63,6 +68,7 @@ func newTickets(b *Bus) *source {
 	src.all = wildcards(subject("ticket", region), 1)
 	src.live = subject("liveticket", region)
 	src.maxTails = maxTails * maxMessage / maxUpdate // the bytes of an answer stay as they are
+	src.beside = b.streamsBeside
 	return src
 }
 

@@ -44,6 +44,7 @@ type Task struct {
 	MessageID string    // its Nats-Msg-Id; "" if it was published without one
 	Stored    time.Time // when it was, by JetStream's clock
 	Tries     int       // how often it was given to a worker, this time among them
+	Partition int       // those of one are worked on one after the other
 
 	// Again: it was worked on before under another guise, any time ago: it was a dead
 	// letter, or JetStream had kept it though it was done.
@@ -83,8 +84,11 @@ func (t *Task) Name() string {
 	if t.MessageID != "" {
 		return "event-" + hashed("message", t.MessageID)
 	}
-	return "event-" + hashed("stored", strconv.FormatUint(t.seq, 10), t.Stored.String())
+	return "event-" + hashed("stored", strconv.FormatUint(t.seq, 10), t.stamp())
 }
+
+// stamp is when the task was stored, as it is in every time zone.
+func (t *Task) stamp() string { return strconv.FormatInt(t.Stored.UnixNano(), 10) }
 
 // Done takes the task from the queue, and returns when that is certain: only then
 // the next event of its partition is given out. After an error it may be given out
@@ -130,7 +134,8 @@ func (b *Bus) Work(ctx context.Context, do func(context.Context, *Task)) error {
 		return fmt.Errorf("connect to NATS: %w", err)
 	}
 	defer func() {
-		nc.SetClosedHandler(nil) // it is meant
+		nc.SetDisconnectErrHandler(nil) // it is meant
+		nc.SetClosedHandler(nil)
 		nc.Close()
 	}()
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(b.cfg.Timeout))
@@ -224,23 +229,33 @@ func (w *worker) leave(ctx context.Context, events jetstream.MessagesContext) {
 	}
 }
 
-// consumer finds the consumer of the partition, or creates it.
+// consumer finds the consumer of the partition, or creates it. One that somebody has
+// changed so that events would be lost or lose their order is changed back.
 func (w *worker) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.bus.cfg.Timeout)
 	defer cancel()
 	stream, name := eventStream(w.bus.cfg.Region), workConsumer(w.partition)
-	c, err := w.js.Consumer(ctx, stream, name)
-	if !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return c, err
-	}
-	return w.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+	want := jetstream.ConsumerConfig{
 		Durable:       name,
 		FilterSubject: workFilter(w.bus.cfg.Region, w.partition),
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       w.bus.cfg.AckWait,
 		MaxAckPending: 1, // the next event is given out when the one before is settled: the order of a ticket
 		MaxDeliver:    -1,
-	})
+	}
+	c, err := w.js.Consumer(ctx, stream, name)
+	switch {
+	case err == nil:
+		have := c.CachedInfo().Config
+		if have.MaxAckPending == want.MaxAckPending && have.MaxDeliver == want.MaxDeliver && have.FilterSubject == want.FilterSubject && !have.HeadersOnly {
+			return c, nil
+		}
+		w.bus.log.Warn("a consumer of ticket events was changed by somebody, and is changed back", "consumer", name)
+		want.AckWait = have.AckWait // the operator's to choose
+	case !errors.Is(err, jetstream.ErrConsumerNotFound):
+		return nil, err
+	}
+	return w.js.CreateOrUpdateConsumer(ctx, stream, want)
 }
 
 const workPrefix = "dispatch_" // of the names of consumers
@@ -261,7 +276,8 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg) {
 	}
 	t := &Task{
 		Data: msg.Data(), MessageID: msg.Headers().Get(nats.MsgIdHdr), Stored: meta.Timestamp, Tries: int(meta.NumDelivered),
-		bus: w.bus, msg: msg, seq: meta.Sequence.Stream, subject: msg.Subject(), event: msg.Headers().Get(headerEvent),
+		Partition: w.partition,
+		bus:       w.bus, msg: msg, seq: meta.Sequence.Stream, subject: msg.Subject(), event: msg.Headers().Get(headerEvent),
 	}
 	t.Again = t.event != ""
 	t.tenant, t.ticket = workTokens(msg.Subject())

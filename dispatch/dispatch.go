@@ -4,7 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/pealhq/peal/auth"
@@ -52,7 +52,8 @@ type Dispatcher struct {
 	rules     *Rules
 	late      time.Duration
 
-	troubled atomic.Bool // an event could not be worked on, and none was since
+	mu       sync.Mutex   // protects troubled
+	troubled map[int]bool // the partitions of which an event could not be worked on, and none was since
 }
 
 // New returns a dispatcher that finds users by the directory of the moment. It owns
@@ -65,7 +66,21 @@ func New(cfg Config, b *bus.Bus, directory func() *auth.Directory) (*Dispatcher,
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Dispatcher{cfg: cfg, log: cfg.Logger, bus: b, directory: directory, rules: rules, late: lateAfter}, nil
+	return &Dispatcher{cfg: cfg, log: cfg.Logger, bus: b, directory: directory, rules: rules, late: lateAfter, troubled: make(map[int]bool)}, nil
+}
+
+// trouble notes whether an event of a partition could be worked on, and reports whether
+// that is news: it is the first that could not, or the last that now can.
+func (d *Dispatcher) trouble(partition int, is bool) (news bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := len(d.troubled)
+	if is {
+		d.troubled[partition] = true
+	} else {
+		delete(d.troubled, partition)
+	}
+	return (before == 0) != (len(d.troubled) == 0)
 }
 
 // Run works until ctx ends, and returns when no event is under way. What it could

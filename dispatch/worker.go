@@ -26,7 +26,7 @@ func (d *Dispatcher) work(ctx context.Context, task *bus.Task) {
 		err = task.Bury(ctx, j.event.ID, err.Error())
 	}
 	if err != nil {
-		if d.troubled.CompareAndSwap(false, true) {
+		if d.trouble(task.Partition, true) {
 			d.log.Warn("ticket events can't be worked on", "tenant", string(j.tenant), "event", j.event.ID, "tries", task.Tries, "err", err)
 		}
 		after := pause(task.Tries)
@@ -36,7 +36,7 @@ func (d *Dispatcher) work(ctx context.Context, task *bus.Task) {
 		_ = task.Retry(after) // else it is given out again after a while
 		return
 	}
-	if d.troubled.CompareAndSwap(true, false) {
+	if d.trouble(task.Partition, false) {
 		d.log.Info("ticket events are worked on again")
 	}
 	if d.cfg.Settled != nil {

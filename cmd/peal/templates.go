@@ -63,7 +63,7 @@ func readWords(file, path string, n *yaml.Node) (w dispatch.Words, err error) {
 			return fmt.Errorf("%s:%d: %s: must be title, message or actionUrl", file, key.Line, path)
 		}
 		text, err := scalar(value, false)
-		if err == nil && text == "" {
+		if err == nil && (text == "" || value.ShortTag() == "!!null") { // also ~, which is no text
 			err = errors.New("must not be empty: leave it out for the default")
 		}
 		if err != nil {
