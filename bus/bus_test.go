@@ -168,6 +168,18 @@ func (s *sink) wait(n int) []string {
 	}
 }
 
+// waitFor is wait for as many as are wanted, but no longer than until another item
+// comes than is wanted in its place: then what is missing will not come.
+func (s *sink) waitFor(want ...string) (items []string) {
+	s.t.Helper()
+	for i := range want {
+		if items = s.wait(i + 1); items[i] != want[i] {
+			break
+		}
+	}
+	return items
+}
+
 func (s *sink) cursor(i int) bus.Cursor {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -166,7 +166,7 @@ func TestCatchUpDeclaresWhatHasExpired(t *testing.T) {
 		publish(t, c.there, "n3", c.inboxes...)
 	}, func() {
 		for _, s := range c.sinks {
-			if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n3"}, s.wait(3)); diff != "" {
+			if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n3"}, s.waitFor("n1", "gap HISTORY_TRUNCATED", "n3")); diff != "" {
 				t.Fatalf("(-want +got):\n%s", diff)
 			}
 		}

@@ -228,7 +228,7 @@ func TestHoleOfDeletedMessagesIsDeclared(t *testing.T) {
 		t.Fatalf("got %v, want a gap up to sequence 3", got)
 	}
 	publish(t, b, "n4", jane)
-	if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n4"}, s.wait(3)); diff != "" {
+	if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n4"}, s.waitFor("n1", "gap HISTORY_TRUNCATED", "n4")); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
 }
@@ -243,7 +243,7 @@ func TestNextFollowerHasWhatTheFirstHas(t *testing.T) {
 	first.wait(3)
 	remove(t, b, jane, 3)
 	again := follow(t, b, jane, first.cursor(0))
-	if diff := cmp.Diff([]string{"n2", "gap HISTORY_TRUNCATED"}, again.wait(2)); diff != "" {
+	if diff := cmp.Diff([]string{"n2", "gap HISTORY_TRUNCATED"}, again.waitFor("n2", "gap HISTORY_TRUNCATED")); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
 	if got := again.cursor(1); got.Seq != first.cursor(2).Seq {
@@ -345,7 +345,7 @@ func TestGapWaitsForRoom(t *testing.T) {
 	eventually(t, "the sink refuses the gap", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.refused == 1 })
 	s.give(-1)
 	want := append([]string{"gap HISTORY_TRUNCATED"}, ids(4, 6)...)
-	if diff := cmp.Diff(want, s.wait(4)); diff != "" {
+	if diff := cmp.Diff(want, s.waitFor(want...)); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
 }

@@ -43,7 +43,7 @@ func TestResumeAfterAPurgeIsAGap(t *testing.T) {
 			publish(t, b, "n3", jane)
 
 			s := follow(t, b, jane, first.cursor(0))
-			if diff := cmp.Diff([]string{"gap HISTORY_TRUNCATED", "n3"}, s.wait(2)); diff != "" {
+			if diff := cmp.Diff([]string{"gap HISTORY_TRUNCATED", "n3"}, s.waitFor("gap HISTORY_TRUNCATED", "n3")); diff != "" {
 				t.Fatalf("(-want +got):\n%s", diff)
 			}
 			if s.feed.Start().Recovered {
@@ -74,7 +74,7 @@ func TestLiveMessageAfterAPurgeIsAGap(t *testing.T) {
 			purge(t, b, jane, alone)
 			b.Hear(jane)
 			publishAll(t, b, jane, 3, 4)
-			if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n3", "n4"}, s.wait(4)); diff != "" {
+			if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n3", "n4"}, s.waitFor("n1", "gap HISTORY_TRUNCATED", "n3", "n4")); diff != "" {
 				t.Fatalf("(-want +got):\n%s", diff)
 			}
 		})
@@ -92,7 +92,7 @@ func TestCatchUpDeclaresAPurge(t *testing.T) {
 		publish(t, c.there, "n3", c.inboxes...)
 	}, func() {
 		for i, want := range [][]string{ids(1, 3), {"n1", "gap HISTORY_TRUNCATED", "n3"}, ids(1, 3)} {
-			if diff := cmp.Diff(want, c.sinks[i].wait(3)); diff != "" {
+			if diff := cmp.Diff(want, c.sinks[i].waitFor(want...)); diff != "" {
 				t.Fatalf("inbox %d (-want +got):\n%s", i, diff)
 			}
 		}
@@ -139,11 +139,11 @@ func TestPurgeThatBeheadsTheStreamIsAGap(t *testing.T) {
 	purge(t, b, jane, true)
 	b.Hear(jane)
 	publish(t, b, "n3", jane)
-	if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n3"}, s.wait(3)); diff != "" {
+	if diff := cmp.Diff([]string{"n1", "gap HISTORY_TRUNCATED", "n3"}, s.waitFor("n1", "gap HISTORY_TRUNCATED", "n3")); diff != "" {
 		t.Fatalf("live (-want +got):\n%s", diff)
 	}
 	again := follow(t, b, jane, s.cursor(0))
-	if diff := cmp.Diff([]string{"gap HISTORY_TRUNCATED", "n3"}, again.wait(2)); diff != "" {
+	if diff := cmp.Diff([]string{"gap HISTORY_TRUNCATED", "n3"}, again.waitFor("gap HISTORY_TRUNCATED", "n3")); diff != "" {
 		t.Fatalf("resumed (-want +got):\n%s", diff)
 	}
 }
@@ -169,7 +169,7 @@ func TestTailCheckWithoutTheLastProvesNothing(t *testing.T) {
 	purge(t, b, jane, false) // the stream begins after joe's now
 	b.Hear(jane)
 	publish(t, b, "n4", jane)
-	if diff := cmp.Diff([]string{"n1", "n2", "gap HISTORY_TRUNCATED", "n4"}, s.wait(4)); diff != "" {
+	if diff := cmp.Diff([]string{"n1", "n2", "gap HISTORY_TRUNCATED", "n4"}, s.waitFor("n1", "n2", "gap HISTORY_TRUNCATED", "n4")); diff != "" {
 		t.Fatalf("(-want +got):\n%s", diff)
 	}
 }

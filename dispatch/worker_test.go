@@ -395,6 +395,7 @@ func ptr[T any](v T) *T { return &v }
 func TestExpiredEventTellsNobodyAndIsCounted(t *testing.T) {
 	s := start(t)
 	past, future := assignment("past", "t", "jane"), assignment("future", "t", "jane")
+	past.OccurredAt = peal.EventTime{Timestamp: peal.NewTimestamp(time.Now().Add(-time.Hour))}
 	past.ExpiresAt = peal.EventTime{Timestamp: peal.NewTimestamp(time.Now().Add(-time.Second))}
 	future.ExpiresAt = peal.EventTime{Timestamp: peal.NewTimestamp(time.Now().Add(time.Hour))}
 	created := assignment("created", "t", "jane")
@@ -500,14 +501,17 @@ func TestWorkedOnAgainAfterTheDuplicateWindow(t *testing.T) {
 			if p, err := s.bus.Publish(t.Context(), told...); err != nil || p.Stored != 10 {
 				t.Fatalf("%+v, %v", p, err)
 			}
-			canary := bus.Publication{To: []peal.Inbox{user("canary-1"), user("canary-2"), user("canary-3")}, Notification: told[0].Notification}
-			if _, err := s.bus.Publish(t.Context(), canary); err != nil {
-				t.Fatal(err)
+			// By the stream of each: what is stored later is forgotten later.
+			for i := range 3 {
+				canary := bus.Publication{To: []peal.Inbox{user(fmt.Sprint("canary-", i))}, Notification: told[0].Notification}
+				if _, err := s.bus.Publish(t.Context(), canary); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "JetStream has forgotten", func() bool {
+					p, err := s.bus.Publish(t.Context(), canary)
+					return err == nil && p.Stored == 1
+				})
 			}
-			eventually(t, "JetStream has forgotten", func() bool {
-				p, err := s.bus.Publish(t.Context(), canary)
-				return err == nil && p.Stored == 3
-			})
 			s.accept(e)
 			d := s.dispatcher(dispatch.Config{})
 			if asks {
