@@ -119,9 +119,9 @@ func (b *Bus) watchQueueOnce(ctx context.Context) error {
 const leftBehind = time.Minute
 
 // workAgain puts events of a partition at the end of the queue again that are stored
-// at or before the sequence up to which all are done, since a while. That they were worked on is
-// most likely, so whoever was told is not told again; that they were not would be the
-// worse mistake.
+// at or before the sequence up to which all are done, since a while. That they were
+// worked on is most likely, so whoever was told is not told again; that they were not
+// would be the worse mistake.
 func (b *Bus) workAgain(ctx context.Context, partition int, done uint64, after time.Duration) error {
 	stream := eventStream(b.cfg.Region)
 	for {
@@ -135,7 +135,12 @@ func (b *Bus) workAgain(ctx context.Context, partition int, done uint64, after t
 		}
 		t := &Task{Data: m.data, MessageID: m.header.Get(jetstream.MsgIDHeader), Stored: stored, seq: m.seq, event: m.header.Get(headerEvent)}
 		t.tenant, t.ticket = workTokens(m.subject)
-		if err := b.requeue(ctx, t, messageID("left", strconv.FormatUint(m.seq, 10), stored.String())); err != nil {
+		if _, _, wrong := t.Of(); wrong != nil { // no subject to store it on again: it can't have been worked on
+			err = b.bury(ctx, t, t.Name(), wrong.Error())
+		} else {
+			err = b.requeue(ctx, t, messageID("left", strconv.FormatUint(m.seq, 10), t.stamp()))
+		}
+		if err != nil {
 			return err
 		}
 		s, err := b.writes.Stream(ctx, stream)

@@ -429,3 +429,8 @@ func (b *Bus) LookAtQueue(ctx context.Context) error {
 	}
 	return err
 }
+
+// WorkAgain takes what is stored up to a sequence for left behind.
+func (b *Bus) WorkAgain(ctx context.Context, partition int, done uint64) error {
+	return b.workAgain(ctx, partition, done, 0)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -318,6 +319,39 @@ func TestWhatJetStreamKeepsByMistakeIsWorkedOnAgain(t *testing.T) {
 	}
 	if _, err := stream.GetMsg(t.Context(), one); !errors.Is(err, jetstream.ErrMsgNotFound) {
 		t.Errorf("what was left behind is still there: %v", err)
+	}
+}
+
+// What was left behind may be anything that somebody has published, on a subject that
+// no event of ours could have. It is a dead letter, and no panic.
+func TestWhatIsLeftOnASubjectThatIsNoneIsADeadLetter(t *testing.T) {
+	b := open(t, nil)
+	js := b.JetStream()
+	ack, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "peal.event.local.$nobody.ti!ket", Data: []byte("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "PEAL_EVENT_local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := stream.GetMsg(t.Context(), ack.Sequence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	partition, err := strconv.Atoi(strings.Split(m.Subject, ".")[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.WorkAgain(t.Context(), partition, ack.Sequence); err != nil {
+		t.Fatal(err)
+	}
+	dead, _, err := b.DeadLetters(t.Context(), "", "", 10)
+	if err != nil || len(dead) != 1 || !strings.HasPrefix(dead[0].Reason, "subject: ") {
+		t.Errorf("dead letters %+v, %v; want one for its subject", dead, err)
+	}
+	if _, err := stream.GetMsg(t.Context(), ack.Sequence); !errors.Is(err, jetstream.ErrMsgNotFound) {
+		t.Errorf("it is still there: %v", err)
 	}
 }
 
