@@ -107,10 +107,11 @@ func BenchmarkThousands(b *testing.B) {
 }
 
 // BenchmarkNeighbours is how long the events of 50 tenants take, a minute long, alone
-// and while another tenant has one for 5,000 users every five seconds.
+// and while another tenant has one for 5,000 users, or one every five seconds.
 func BenchmarkNeighbours(b *testing.B) {
-	for _, beside := range []bool{false, true} {
-		b.Run(fmt.Sprint("beside=", beside), func(b *testing.B) {
+	const perSecond, lasts = 200, time.Minute
+	for _, large := range []int{0, 1, 12} {
+		b.Run(fmt.Sprint("large=", large), func(b *testing.B) {
 			on := synced(b)
 			var members []peal.Inbox
 			for i := range 5000 {
@@ -130,16 +131,15 @@ func BenchmarkNeighbours(b *testing.B) {
 				defer mu.Unlock()
 				ages = append(ages, age)
 			}, tenants...)
-			const perSecond = 200
 			for b.Loop() {
 				var sending sync.WaitGroup
 				sent := 0
 				tick := time.NewTicker(time.Second / perSecond)
-				for end := time.Now().Add(time.Minute); time.Now().Before(end); <-tick.C {
+				for end := time.Now().Add(lasts); time.Now().Before(end); <-tick.C {
 					id := fmt.Sprint(time.Now().UnixNano())
 					t := tenants[sent%len(tenants)]
 					sending.Go(func() { on.Accept(b.Context(), t, assignment(id, id, "user")) })
-					if beside && sent%(5*perSecond) == 2*perSecond {
+					if every := int(lasts.Seconds()) * perSecond / max(large, 1); large > 0 && sent%every == every/2 {
 						big := assignment("big"+id, "big", "user-0")
 						big.Type, big.Ticket.QueueID = "escalation", "all"
 						sending.Go(func() { on.Accept(b.Context(), acme, big) })
