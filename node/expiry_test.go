@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -12,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth/issuer"
+	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/sse"
 )
 
@@ -99,11 +102,17 @@ func (s *site) narrow() *http.Client {
 
 const flooded = 300 // notifications of 14 kB: more than sockets of loopback buffer
 
-// flood sends a user about 4 MB.
+// flood sends a user about 4 MB, in one go: a test that is the reader itself takes
+// nothing meanwhile.
 func (s *site) flood(user string) {
 	s.t.Helper()
+	var all []bus.Publication
 	for i := range flooded {
-		s.store(inbox(user), bulky(fmt.Sprint("bulk-", i)))
+		n := bulky(fmt.Sprint("bulk-", i)).WithDefaults(time.Now())
+		all = append(all, bus.Publication{To: []peal.Inbox{inbox(user)}, Notification: n})
+	}
+	if _, err := s.bus.Publish(context.Background(), all...); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

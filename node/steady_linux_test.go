@@ -31,13 +31,18 @@ func TestSteadyReaderIsLeftAlone(t *testing.T) {
 	sendConnect(raw, s.jane())
 	c := &connection{t: t, events: responseEvents(t, &steady{raw, 50 * time.Millisecond})} // 40 kB/s
 	c.greeting()
-	s.flood("jane")
-	i := 0
-	for began := time.Now(); time.Since(began) < 8*time.Second; i++ {
-		if got, want := c.notification(), fmt.Sprint("bulk-", i); got != want {
-			t.Fatalf("got %s, want %s", got, want)
+	i, done := 0, make(chan struct{})
+	go func() { // from before anything is sent: it must never look like one that takes nothing
+		defer close(done)
+		for began := time.Now(); time.Since(began) < 8*time.Second; i++ {
+			if got, want := c.notification(), fmt.Sprint("bulk-", i); got != want {
+				t.Errorf("got %s, want %s", got, want)
+				return
+			}
 		}
-	}
+	}()
+	s.flood("jane")
+	<-done
 	if n := s.metric(`peal_connections_ended_total{reason="slow_client"}`); n != 0 || i == flooded {
 		t.Errorf("after %d of %d it was given up: %v", i, flooded, n)
 	}
