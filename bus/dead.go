@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -118,29 +118,18 @@ func (b *Bus) dropDeadOf(ctx context.Context, in peal.Inbox, n *uint64) error {
 }
 
 // names reports whether an id stands in what was published as an event: as a string in
-// its JSON, or anywhere in what is none.
+// its JSON, also under a name that is given twice, or anywhere in what is none.
 func names(data []byte, id string) bool {
-	var v any
-	if json.Unmarshal(data, &v) != nil {
-		return bytes.Contains(data, []byte(id))
-	}
-	return holds(v, id)
-}
-
-func holds(v any, id string) bool {
-	switch v := v.(type) {
-	case string:
-		return v == id
-	case []any:
-		return slices.ContainsFunc(v, func(e any) bool { return holds(e, id) })
-	case map[string]any:
-		for _, e := range v {
-			if holds(e, id) {
-				return true
-			}
+	for d := json.NewDecoder(bytes.NewReader(data)); ; {
+		switch token, err := d.Token(); {
+		case err == io.EOF:
+			return false
+		case err != nil:
+			return bytes.Contains(data, []byte(id))
+		case token == json.Token(id):
+			return true
 		}
 	}
-	return false
 }
 
 // DeadLetter returns one. The error is an ErrNoDeadLetter, a peal.ErrUnavailable or

@@ -34,11 +34,12 @@ type erasure struct {
 }
 
 // Purge erases what the region keeps of a user in a tenant: the inbox, its read
-// state, the preferences, and the dead letters in which the user's id stands. Of these nothing is left behind; that the user was
-// purged is noted until what had dropped out of the inbox before has expired, for a
-// day more than notifications are kept. What others have of the user stays theirs: notifications of
-// what the user did. Sequences go on, so no cursor of before will name another
-// notification; and every node of the region is told, so that it looks at once.
+// state, the preferences, and the dead letters in which the user's id stands. Of
+// these nothing is left behind; that the user was purged is noted until what had
+// dropped out of the inbox before has expired, for a day more than notifications are
+// kept. What others have of the user stays theirs: notifications of what the user
+// did. Sequences go on, so no cursor of before will name another notification; and
+// every node of the region is told, so that it looks at once.
 //
 // Whoever writes meanwhile is not held up. What is published is kept, as of a
 // user without a past; so are notifications of events that wait to be worked

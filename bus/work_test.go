@@ -476,7 +476,10 @@ func TestPurgeErasesDeadLettersOfAUser(t *testing.T) {
 	like := happened("names janet", "t")
 	like.Ticket.AssigneeID = peal.UserRef{ID: "janet"}
 	accept(t, b, named, like)
-	for _, data := range []string{`{"id":"escaped","assigneeId":"\u006aane"}`, `half of it: {"id":"half", "jane`} {
+	for _, data := range []string{
+		`{"id":"escaped","assigneeId":"\u006aane"}`, `half of it: {"id":"half", "jane`, `{"id":"cut","assigneeId":"\u006aane","ti`,
+		`{"id":"twice","assigneeId":"jane","assigneeId":"joe"}`, `{"id":"key","members":{"jane":1e999}}`,
+	} {
 		if _, err := b.JetStream().PublishMsg(t.Context(), &nats.Msg{Subject: "peal.event.local." + string(acme) + ".=dA", Data: []byte(data)}); err != nil {
 			t.Fatal(err)
 		}
@@ -488,12 +491,12 @@ func TestPurgeErasesDeadLettersOfAUser(t *testing.T) {
 		}
 		got.note("")
 	})
-	got.wait(t, 4)
+	got.wait(t, 7)
 	if p, err := b.Purge(t.Context(), peal.Inbox{Tenant: globex, Namespace: "staff", User: "jane"}); p.DeadLetters != 0 || err != nil {
 		t.Errorf("the purge of another tenant's jane: %+v, %v", p, err)
 	}
-	if p, err := b.Purge(t.Context(), inbox("jane")); p.DeadLetters != 3 || err != nil {
-		t.Errorf("the purge: %+v, %v; want three", p, err)
+	if p, err := b.Purge(t.Context(), inbox("jane")); p.DeadLetters != 6 || err != nil {
+		t.Errorf("the purge: %+v, %v; want six", p, err)
 	}
 	left, _, err := b.DeadLetters(t.Context(), "", "", 10)
 	if err != nil || len(left) != 1 || left[0].Event != "names janet" {
