@@ -97,7 +97,7 @@ const (
 	tellWithin = time.Minute
 
 	// An event that could not be worked on for a reason that passes is tried again
-	// after a pause that doubles, at most after half of it more, at random.
+	// after a pause that doubles, or up to a quarter of it less, at random.
 	firstPause = time.Second
 	mostPause  = 5 * time.Minute
 )
