@@ -337,6 +337,7 @@ func TestSequencesGoOnAfterAPurge(t *testing.T) {
 		t.Fatalf("erased %+v, %v", got, err)
 	}
 	w.stop()
+	eventually(t, "the bus notices", func() bool { return !b.Connected() })
 	w.start(t, dir)
 	eventually(t, "the server", b.Connected)
 	publish(t, b, "n3", jane)
