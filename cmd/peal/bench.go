@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -47,10 +48,11 @@ type benchFlags struct {
 	storm, slow, json    bool
 	nats, natsCreds      string
 	region               string
-	nodePID, natsPID     int
+	nodePIDs, natsPIDs   processIDs
 	set                  map[string]bool // by name: given by somebody, not a default
 
-	ownToken bool // the connections are all of the one user whose token was given
+	urls     []string // of the nodes: url is the first
+	ownToken bool     // the connections are all of the one user whose token was given
 }
 
 // runBench answers peal bench.
@@ -95,7 +97,7 @@ func (c *call) measure(ctx context.Context) error {
 func (c *call) benchFlags() (*benchFlags, error) {
 	fs := c.flags()
 	f := &benchFlags{target: c.target(fs), set: make(map[string]bool)}
-	fs.Lookup("url").Usage = "`URL` of the service, if it is not the peal dev in --data; without a token, that dev mints them"
+	fs.Lookup("url").Usage = "`URL[,URL]` of the service, or of each node to share the connections and posts among, if it is not the peal dev in --data; without a token, that dev mints them"
 	fs.IntVar(&f.connections, "connections", 1000, "open `N` connections; with a token of your own, they are all its user's, 5 by default, and it needs the role to publish")
 	fs.IntVar(&f.perUser, "per-user", 1, "`N` connections for each user")
 	fs.IntVar(&f.rate, "rate", 500, "publish `N` notifications a second, by the clock: whoever is held up is behind schedule, and latency counts from when a notification was due")
@@ -104,11 +106,11 @@ func (c *call) benchFlags() (*benchFlags, error) {
 	fs.IntVar(&f.batch, "batch", 100, "tell `N` users with one POST of --publish batch or events")
 	fs.BoolVar(&f.storm, "storm", false, "publish while all are away, then let all come back at once")
 	fs.BoolVar(&f.slow, "slow", false, "measure the others in turn without and with slow ones: for each 1,000 one that stops reading and one that reads 10 bytes a second")
-	fs.StringVar(&f.nats, "nats", "", "`URL` of the service's NATS, to publish by the bus and to find its process")
+	fs.StringVar(&f.nats, "nats", "", "`URL[,URL]` of the service's NATS, to publish by the bus and to find its processes")
 	fs.StringVar(&f.natsCreds, "nats-creds", "", "`FILE` with NATS credentials")
 	fs.StringVar(&f.region, "region", "local", "`NAME` of the service's region, to publish by the bus")
-	fs.IntVar(&f.nodePID, "node-pid", 0, "process `ID` of the node; by default that of who listens at its address, if it is on this machine")
-	fs.IntVar(&f.natsPID, "nats-pid", 0, "process `ID` of the NATS server; the same by default")
+	fs.Var(&f.nodePIDs, "node-pid", "process `ID[,ID]` of the nodes; by default those of who listens at their addresses, if that is on this machine")
+	fs.Var(&f.natsPIDs, "nats-pid", "process `ID[,ID]` of the NATS servers; the same by default")
 	fs.BoolVar(&f.json, "json", false, "print the report as JSON")
 	if err := c.parse(fs, c.args); err != nil {
 		return nil, err
@@ -143,8 +145,6 @@ func (f *benchFlags) checkFlags() error {
 		return usagef("--batch is of --publish batch and events")
 	case f.storm && f.slow:
 		return usagef("--storm and --slow exclude each other: measure one after the other")
-	case f.nodePID < 0 || f.natsPID < 0:
-		return usagef("--node-pid and --nats-pid must be process ids")
 	case float64(f.rate)*f.duration.Seconds()*float64(f.perUser) > maxSamples:
 		return usagef("--rate, --duration and --per-user make more than 20,000,000 events: every latency is kept, so measure less")
 	}
@@ -173,10 +173,13 @@ func (f *benchFlags) place() (running ready, err error) {
 	if f.url == "" {
 		f.url = running.URL
 	}
-	f.url = strings.TrimSuffix(f.url, "/")
-	if u, err := url.Parse(f.url); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return ready{}, usagef("--url must be an address such as https://peal.example.com")
+	for address := range strings.SplitSeq(f.url, ",") {
+		if !isServiceURL(address) {
+			return ready{}, usagef("--url must be an address such as https://peal.example.com, or several with commas between")
+		}
+		f.urls = append(f.urls, strings.TrimSuffix(address, "/"))
 	}
+	f.url = f.urls[0]
 	return running, nil
 }
 
@@ -213,7 +216,6 @@ func (f *benchFlags) slowUsers() int {
 func (f *benchFlags) config(ctx context.Context, running ready, say func(string)) (bench.Config, error) {
 	cfg := bench.Config{
 		Kind:      bench.Steady,
-		URL:       f.url + node.Base + "/ticket/sse/notifications",
 		Header:    http.Header{"Realmname": {f.realm}, "X-Tenantid": {f.tenant}},
 		PerUser:   f.perUser,
 		Rate:      float64(f.rate),
@@ -222,6 +224,9 @@ func (f *benchFlags) config(ctx context.Context, running ready, say func(string)
 		Processes: bench.System,
 		Self:      os.Getpid(),
 		Say:       say,
+	}
+	for _, address := range f.urls {
+		cfg.URLs = append(cfg.URLs, address+node.Base+"/ticket/sse/notifications")
 	}
 	switch {
 	case f.storm:
@@ -232,7 +237,7 @@ func (f *benchFlags) config(ctx context.Context, running ready, say func(string)
 	if f.grouped() {
 		cfg.Group = min(f.batch, f.connections/f.perUser)
 	}
-	cfg.Node, cfg.NATS = f.processes(running)
+	cfg.Nodes, cfg.NATS = f.processes(running)
 	users, err := f.users(ctx, running, say)
 	if err != nil {
 		return bench.Config{}, err
@@ -242,21 +247,58 @@ func (f *benchFlags) config(ctx context.Context, running ready, say func(string)
 	return cfg, nil
 }
 
-// processes finds the processes of the node and of JetStream; 0 means unknown.
-func (f *benchFlags) processes(running ready) (nodePID, natsPID int) {
-	nodePID, natsPID = f.nodePID, f.natsPID
-	if u, err := url.Parse(f.url); err == nil && nodePID == 0 {
-		nodePID = bench.System.Listener(bench.Address(u))
+// processes finds the processes of the nodes and of JetStream; none means unknown.
+func (f *benchFlags) processes(running ready) (nodes, nats []int) {
+	nodes, nats = f.nodePIDs, f.natsPIDs
+	if nodes == nil {
+		var at []string
+		for _, address := range f.urls {
+			u, err := url.Parse(address)
+			if err != nil {
+				return nil, nats
+			}
+			at = append(at, bench.Address(u))
+		}
+		nodes = listeners(at)
 	}
 	embedded := f.url == running.URL && running.NATS == ""
-	switch nats := f.natsURL(running); {
-	case natsPID != 0:
-	case nats != "":
-		natsPID = bench.System.Listener(natsAddress(nats))
+	switch servers := f.natsURL(running); {
+	case nats != nil:
+	case servers != "":
+		nats = listeners(natsAddresses(servers))
 	case embedded:
-		natsPID = nodePID
+		nats = nodes
 	}
-	return nodePID, natsPID
+	return nodes, nats
+}
+
+// listeners finds the processes that listen at addresses; none if one is unknown.
+func listeners(addresses []string) (pids []int) {
+	for _, address := range addresses {
+		pid := bench.System.Listener(address)
+		if pid == 0 {
+			return nil
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// processIDs is a flag of process ids with commas between.
+type processIDs []int
+
+func (p *processIDs) String() string { return strings.Trim(fmt.Sprint([]int(*p)), "[]") }
+
+func (p *processIDs) Set(s string) error {
+	*p = nil
+	for text := range strings.SplitSeq(s, ",") {
+		id, err := strconv.Atoi(text)
+		if err != nil || id < 1 {
+			return errors.New("must be process ids, with commas between")
+		}
+		*p = append(*p, id)
+	}
+	return nil
 }
 
 // natsURL is where the service's NATS is, as far as is known.
@@ -267,20 +309,22 @@ func (f *benchFlags) natsURL(running ready) string {
 	return f.nats
 }
 
-// natsAddress is the HOST:PORT of the first of NATS URLs.
-func natsAddress(urls string) string {
-	first, _, _ := strings.Cut(urls, ",")
-	if !strings.Contains(first, "://") {
-		first = "nats://" + first // as the NATS client reads it
+// natsAddresses are the HOST:PORT of NATS URLs, none if one is not a URL.
+func natsAddresses(urls string) (all []string) {
+	for server := range strings.SplitSeq(urls, ",") {
+		if !strings.Contains(server, "://") {
+			server = "nats://" + server // as the NATS client reads it
+		}
+		u, err := url.Parse(server)
+		if err != nil {
+			return nil
+		}
+		if u.Port() == "" {
+			u.Host += ":4222"
+		}
+		all = append(all, u.Host)
 	}
-	u, err := url.Parse(first)
-	if err != nil {
-		return ""
-	}
-	if u.Port() == "" {
-		u.Host += ":4222"
-	}
-	return u.Host
+	return all
 }
 
 // users are those whose connections are opened, with their tokens: of a fresh
@@ -338,12 +382,12 @@ const minters = 16
 // promise, or history was too short.
 func (c *call) tellBench(f *benchFlags, r *bench.Report) error {
 	if f.json {
-		if err := printJSON(c.stdout, benchReport{version, f.url, f.publish, r}); err != nil {
+		if err := printJSON(c.stdout, benchReport{version, strings.Join(f.urls, ","), f.publish, r}); err != nil {
 			return err
 		}
 	} else {
 		fmt.Fprintf(c.stdout, "%s: %d connections of %d users, %d notifications/s for %v by %s, %s\n",
-			f.url, f.connections, r.Users, f.rate, f.duration, f.publish, r.Kind)
+			strings.Join(f.urls, ","), f.connections, r.Users, f.rate, f.duration, f.publish, r.Kind)
 		if err := r.Text(c.stdout); err != nil {
 			return err
 		}
@@ -360,7 +404,7 @@ func (c *call) tellBench(f *benchFlags, r *bench.Report) error {
 // benchReport is what peal bench --json prints.
 type benchReport struct {
 	Version string `json:"version"` // of this binary
-	URL     string `json:"url"`
+	URL     string `json:"url"`     // of each node, with commas between
 	Publish string `json:"publish"`
 	*bench.Report
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -139,7 +140,9 @@ func TestBenchUsage(t *testing.T) {
 		{[]string{"--batch", "10"}, 2, []string{"--batch", "--publish batch"}},
 		{[]string{"--publish", "batch", "--batch", "1001"}, 2, []string{"--batch", "1000"}},
 		{[]string{"--storm", "--slow"}, 2, []string{"--storm", "--slow"}},
-		{[]string{"--node-pid", "-1"}, 2, []string{"--node-pid"}},
+		{[]string{"--node-pid", "-1"}, 2, []string{"node-pid", "process ids"}},
+		{[]string{"--nats-pid", "1,,2"}, 2, []string{"nats-pid", "process ids"}},
+		{[]string{"--url", "http://localhost:1,localhost:2"}, 2, []string{"--url", "https://"}},
 		{[]string{"--tenant", "x"}, 2, []string{"tenant", "UUID"}},
 		{[]string{"--realm", "initech", "--connections", "2"}, 1, []string{"realm"}},
 		{[]string{"--url", "localhost:8080"}, 2, []string{"--url", "https://"}},
@@ -167,11 +170,11 @@ func TestBenchUsage(t *testing.T) {
 }
 
 func TestNATSAddress(t *testing.T) {
-	for in, want := range map[string]string{
-		"nats://localhost:4222": "localhost:4222", "nats://one": "one:4222", "one:1,two:2": "one:1",
-		"nats://user:secret@one:5,nats://two": "one:5", "tls://[::1]:6": "[::1]:6", "nats://u:p%zz@one": "",
+	for in, want := range map[string][]string{
+		"nats://localhost:4222": {"localhost:4222"}, "nats://one": {"one:4222"}, "one:1,two:2": {"one:1", "two:2"},
+		"nats://user:secret@one:5,nats://two": {"one:5", "two:4222"}, "tls://[::1]:6": {"[::1]:6"}, "nats://u:p%zz@one": nil,
 	} {
-		if got := natsAddress(in); got != want {
+		if got := natsAddresses(in); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", in, got, want)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pealhq/peal"
@@ -40,6 +41,7 @@ func (f *benchFlags) publisher(ctx context.Context, running ready) (benchPublish
 		client: &http.Client{Transport: transport, Timeout: requestTimeout},
 		header: f.header(token),
 		body:   benchNotificationBody,
+		turn:   new(atomic.Uint64),
 	}
 	path := "/ticket/notification"
 	switch f.publish {
@@ -48,7 +50,9 @@ func (f *benchFlags) publisher(ctx context.Context, running ready) (benchPublish
 	case "events":
 		path, p.body = "/ticket/events", benchEventsBody
 	}
-	p.url = f.url + node.Base + path
+	for _, address := range f.urls {
+		p.urls = append(p.urls, address+node.Base+path)
+	}
 	if !f.ownToken { // whose namespace is not known
 		p.namespace = f.realm
 	}
@@ -104,7 +108,8 @@ func benchEventsBody(to []any, id, _ string) any {
 // poster publishes by HTTP, over connections that are kept.
 type poster struct {
 	client    *http.Client
-	url       string
+	urls      []string // of the nodes, which are told in turn
+	turn      *atomic.Uint64
 	header    http.Header
 	namespace string // of the users; "" is the tenant's default
 	body      func(to []any, id, message string) any
@@ -116,7 +121,8 @@ func (p poster) publish(ctx context.Context, to []string, id, message string) er
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
+	address := p.urls[p.turn.Add(1)%uint64(len(p.urls))]
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,9 @@ const (
 type Config struct {
 	Kind Kind
 
-	URL    string      // of the notifications' event stream
+	// URLs are those of the notifications' event stream, one of each node: the
+	// connections are spread over them in turn.
+	URLs   []string
 	Header http.Header // of every connection's request, beside its token; may be nil
 
 	// Users have PerUser connections each. SlowUsers have as many and are the
@@ -49,12 +51,12 @@ type Config struct {
 	// as lost. 0 means 10 s.
 	Patience time.Duration
 
-	// Processes is where to look up Node, the process that holds the
-	// connections, and NATS, the one of JetStream, which may be the same. 0
+	// Processes is where to look up Nodes, the processes that hold the
+	// connections, and NATS, those of JetStream, which may be the same. None
 	// means unknown.
-	Processes  Processes
-	Node, NATS int
-	Self       int // the process that runs this
+	Processes   Processes
+	Nodes, NATS []int
+	Self        int // the process that runs this
 
 	// Say tells of the progress, a line each; called by one goroutine.
 	Say func(string)
@@ -133,7 +135,7 @@ func (r *runner) run(ctx context.Context) error {
 // connect opens all connections, and measures what that takes.
 func (r *runner) connect(ctx context.Context) error {
 	r.Say(fmt.Sprintf("opening %s connections", grouped(len(r.crowd.connections))))
-	before, _ := r.Processes.usage(r.Node)
+	before, _ := r.Processes.sum(r.Nodes)
 	began := time.Now()
 	err := r.crowd.connect(ctx, connectAtOnce)
 	r.report.Connect = newRate(r.crowd.open.Load(), time.Since(began))
@@ -141,7 +143,7 @@ func (r *runner) connect(ctx context.Context) error {
 		return err
 	}
 	pause(ctx, settling)
-	if after, err := r.Processes.usage(r.Node); err == nil && before.resident > 0 {
+	if after, err := r.Processes.sum(r.Nodes); err == nil && before.resident > 0 {
 		r.report.Memory = &Memory{
 			Before: before.resident, After: after.resident,
 			PerConnection: (after.resident - before.resident) / int64(len(r.crowd.connections)),
@@ -296,8 +298,8 @@ type usages struct{ node, nats, self usage }
 
 func (r *runner) usages() usages {
 	var u usages
-	u.node, _ = r.Processes.usage(r.Node) // what is not known is zero
-	u.nats, _ = r.Processes.usage(r.NATS)
+	u.node, _ = r.Processes.sum(r.Nodes) // what is not known is zero
+	u.nats, _ = r.Processes.sum(r.NATS)
 	u.self, _ = r.Processes.usage(r.Self)
 	return u
 }
@@ -310,7 +312,7 @@ func (r *runner) cpu(before, after usages, events int64) *CPU {
 	c := &CPU{Bench: perEvent(after.self.cpu-before.self.cpu, events)}
 	if after.node.resident > 0 && before.node.resident > 0 {
 		c.Node = perEvent(after.node.cpu-before.node.cpu, events)
-		c.Together = r.Node == r.NATS
+		c.Together = slices.Equal(r.Nodes, r.NATS)
 	}
 	if after.nats.resident > 0 && before.nats.resident > 0 && !c.Together {
 		c.NATS = perEvent(after.nats.cpu-before.nats.cpu, events)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,9 +122,9 @@ func users(from, n int) []bench.User {
 // config publishes 40 notifications to 4 users.
 func (s *service) config(kind bench.Kind) bench.Config {
 	return bench.Config{
-		Kind: kind, URL: s.URL, Users: users(0, 4), PerUser: 1, Rate: 200, Duration: 200 * time.Millisecond,
+		Kind: kind, URLs: []string{s.URL}, Users: users(0, 4), PerUser: 1, Rate: 200, Duration: 200 * time.Millisecond,
 		Group: 1, Publish: s.publish, Patience: time.Second,
-		Processes: bench.System, Node: os.Getpid(), NATS: os.Getpid(), Self: os.Getpid(), Say: func(string) {},
+		Processes: bench.System, Nodes: []int{os.Getpid()}, NATS: []int{os.Getpid()}, Self: os.Getpid(), Say: func(string) {},
 	}
 }
 
@@ -245,6 +246,28 @@ func TestEveryConnectionCountsForItself(t *testing.T) {
 	}
 }
 
+// Several nodes share the connections.
+func TestConnectionsAreSpreadOverNodes(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	var others atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		others.Add(1)
+		s.stream(w, r)
+	}))
+	t.Cleanup(other.Close)
+	cfg := s.config(bench.Steady)
+	cfg.URLs = append(cfg.URLs, other.URL)
+	r := run(t, cfg)
+	want := []bench.Outcome{{Published: 40, Posts: 40, Delivered: 40}}
+	if diff := cmp.Diff(want, r.Runs, measured); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if others.Load() != 2 {
+		t.Errorf("the second of two nodes had %d of 4 connections", others.Load())
+	}
+}
+
 // One token is enough: whose it is, is what the service says.
 func TestTheServiceSaysWhoTheUserIs(t *testing.T) {
 	t.Parallel()
@@ -338,7 +361,7 @@ func TestInterruptedWhileConnecting(t *testing.T) {
 	}))
 	t.Cleanup(silent.Close)
 	cfg := newService(t).config(bench.Steady)
-	cfg.URL = silent.URL
+	cfg.URLs = []string{silent.URL}
 	r, err := bench.Run(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -364,9 +387,10 @@ func TestWhatCannotWorkEndsTheRun(t *testing.T) {
 		change func(*bench.Config)
 		want   string
 	}{
-		{"nobody listens", func(c *bench.Config) { c.URL = gone.URL }, "is the service running there?"},
-		{"no address", func(c *bench.Config) { c.URL = "localhost" }, "http://HOST"},
-		{"a route that is not there", func(c *bench.Config) { c.URL = refusing(t, http.StatusNotFound) }, "connection 1 of 4: refused: 404"},
+		{"nobody listens", func(c *bench.Config) { c.URLs = []string{s.URL, gone.URL} }, "is the service running there?"},
+		{"no node", func(c *bench.Config) { c.URLs = nil }, "no service"},
+		{"no address", func(c *bench.Config) { c.URLs = []string{"localhost"} }, "http://HOST"},
+		{"a route that is not there", func(c *bench.Config) { c.URLs = []string{refusing(t, http.StatusNotFound)} }, "connection 1 of 4: refused: 404"},
 		{"notifications are refused", func(c *bench.Config) {
 			c.Publish = func(context.Context, []string, string, string) error {
 				return fmt.Errorf("publish: %w: 403 FORBIDDEN", bench.ErrRefused)

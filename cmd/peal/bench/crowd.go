@@ -23,12 +23,10 @@ type User struct {
 // crowd is all connections of a run.
 type crowd struct {
 	// Set by newCrowd, then read-only, but for the ids of users: see connect.
-	url         *url.URL
+	sites       []site
 	header      http.Header
 	users       []User
 	perUser     int
-	address     string        // of the service, looked up
-	tls         *tls.Config   // nil for plain text
 	connections []*connection // of user i from i*perUser on
 	brakes      []*brake      // of the last connections
 
@@ -47,14 +45,20 @@ type crowd struct {
 	refusals map[string]int64 // of connections that are tried again: what the answer was → how many
 }
 
-// newCrowd finds the service, once for all connections. The slow users' ones
+// newCrowd finds the nodes, once for all connections. The slow users' ones
 // have brakes and come last.
 func newCrowd(ctx context.Context, cfg Config) (*crowd, error) {
-	u, err := url.Parse(cfg.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, errors.New("the address of the service must be http://HOST or https://HOST")
+	c := &crowd{header: make(http.Header), perUser: cfg.PerUser, refusals: make(map[string]int64)}
+	for _, address := range cfg.URLs {
+		s, err := findSite(ctx, address)
+		if err != nil {
+			return nil, err
+		}
+		c.sites = append(c.sites, s)
 	}
-	c := &crowd{url: u, header: make(http.Header), perUser: cfg.PerUser, refusals: make(map[string]int64)}
+	if len(c.sites) == 0 {
+		return nil, errors.New("there is no service to measure")
+	}
 	maps.Copy(c.header, cfg.Header)
 	c.users = append(append(c.users, cfg.Users...), cfg.SlowUsers...)
 	for i := range len(c.users) * c.perUser {
@@ -64,22 +68,37 @@ func newCrowd(ctx context.Context, cfg Config) (*crowd, error) {
 		c.brakes = append(c.brakes, newBrake())
 	}
 	c.announce()
-	return c, c.find(ctx)
+	return c, nil
 }
 
-// find looks the address up.
-func (c *crowd) find(ctx context.Context) error {
-	if c.url.Scheme == "https" {
-		c.tls = &tls.Config{ServerName: c.url.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+// site is where connections are made to: a node.
+type site struct {
+	url     *url.URL
+	address string      // looked up
+	tls     *tls.Config // nil for plain text
+}
+
+// findSite looks an address up.
+func findSite(ctx context.Context, address string) (site, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return site{}, errors.New("the address of the service must be http://HOST or https://HOST")
 	}
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", Address(c.url))
+	s := site{url: u}
+	if u.Scheme == "https" {
+		s.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	}
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", Address(u))
 	if err != nil {
-		return fmt.Errorf("%w: is the service running there?", err)
+		return site{}, fmt.Errorf("%w: is the service running there?", err)
 	}
 	defer conn.Close()
-	c.address = conn.RemoteAddr().String()
-	return nil
+	s.address = conn.RemoteAddr().String()
+	return s, nil
 }
+
+// site is where a connection is made to, each time it is.
+func (c *crowd) site(index int) site { return c.sites[index%len(c.sites)] }
 
 // Address is the HOST:PORT of a URL.
 func Address(u *url.URL) string {
@@ -146,17 +165,18 @@ func (c *crowd) refused(answer string) {
 
 // dial makes a connection to the service, with a brake if it is to have one.
 func (c *crowd) dial(ctx context.Context, index int) (net.Conn, error) {
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", c.address)
+	to := c.site(index)
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", to.address)
 	if err != nil {
 		return nil, err
 	}
 	if i := index - (len(c.connections) - len(c.brakes)); i >= 0 {
 		conn = c.brakes[i].hold(conn)
 	}
-	if c.tls == nil {
+	if to.tls == nil {
 		return conn, nil
 	}
-	t := tls.Client(conn, c.tls)
+	t := tls.Client(conn, to.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, err
@@ -173,7 +193,8 @@ func (c *crowd) request(index int, cursor string) *http.Request {
 	if cursor != "" {
 		h.Set("Last-Event-ID", cursor)
 	}
-	return &http.Request{Method: http.MethodGet, URL: c.url, Host: c.url.Host, Header: h}
+	u := c.site(index).url
+	return &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: h}
 }
 
 // names are the ids of the users from first to before end.

@@ -48,6 +48,23 @@ func (p Processes) usage(pid int) (usage, error) {
 	return usage{cpu, resident}, err
 }
 
+// sum adds up what processes have used; an error if one is not there, or there are
+// none.
+func (p Processes) sum(pids []int) (all usage, err error) {
+	if len(pids) == 0 {
+		return usage{}, errors.New("no process is known")
+	}
+	for _, pid := range pids {
+		one, err := p.usage(pid)
+		if err != nil {
+			return usage{}, err
+		}
+		all.cpu += one.cpu
+		all.resident += one.resident
+	}
+	return all, nil
+}
+
 // parseStat reads the processor time of /proc/PID/stat: fields 14 and 15 of
 // proc_pid_stat(5). The second, the command, may hold anything, so fields are
 // counted from its last parenthesis.
