@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,8 +32,23 @@ type Config struct {
 	// URLs are the addresses of a NATS cluster.
 	URLs []string
 
+	// Await is for how long Open waits for a cluster that does not answer yet, for it
+	// may be starting. 0 means not at all. What a cluster refuses is not waited for.
+	Await time.Duration
+
+	// Role is in the subjects on which this process is answered, so that the rights
+	// of its NATS user can be confined to them: one of RoleNode and so on. "" means
+	// RoleNode.
+	Role string
+
 	// Credentials is the path of a NATS credentials file. "" means none.
 	Credentials string
+
+	// RootCA is the path of the certificates, in PEM, of which one has signed those of
+	// the NATS servers. "" means those that the machine trusts. Certificate and Key are
+	// the paths of what this process shows to the servers, "" of none. They are read
+	// again with each connect, and any of them means that nothing but TLS will do.
+	RootCA, Certificate, Key string
 
 	// Region is where this JetStream is. "" means local.
 	Region Region
@@ -95,6 +108,7 @@ func (c Config) withDefaults() Config {
 	if c.Server != nil {
 		many, replicas = one, one
 	}
+	c.Role = cmp.Or(c.Role, RoleNode)
 	c.Region = cmp.Or(c.Region, "local")
 	c.Partitions = cmp.Or(c.Partitions, many)
 	c.Replicas = cmp.Or(c.Replicas, replicas)
@@ -148,6 +162,8 @@ type Bus struct {
 
 	cameBack chan struct{} // capacity 1: servers may have been started anew
 
+	rights rights
+
 	opened atomic.Bool // the rest is set: callbacks of NATS may use it
 	missed atomic.Bool // live messages may have passed this process by
 	health *health
@@ -187,8 +203,9 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		conn    **nats.Conn
 		purpose string
 	}{{&b.live, "live"}, {&b.read, "read"}, {&b.write, "write"}} {
-		if *c.conn, err = b.connect(c.purpose); err != nil {
-			return fmt.Errorf("connect to NATS: %w", err)
+		err := b.patiently(ctx, func() (err error) { *c.conn, err = b.connect(c.purpose); return err })
+		if err != nil {
+			return err
 		}
 	}
 	if b.reads, err = jetstream.New(b.read, jetstream.WithDefaultTimeout(b.cfg.Timeout)); err != nil {
@@ -200,7 +217,8 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		return err
 	}
 
-	n, err := ensure(ctx, b.reads, b.cfg.layout(), b.log)
+	var n int
+	err = b.patiently(ctx, func() (err error) { n, err = b.streams().ensure(ctx, b.cfg.layout()); return err })
 	if err != nil {
 		return err
 	}
@@ -320,32 +338,18 @@ func (b *Bus) partition(in peal.Inbox) (*partition, place) {
 	return b.partitions[pl.partition], pl
 }
 
-// connect opens one connection. It reconnects for ever, after a pause that
-// grows to 2 s and is random, so that many nodes do not come back at once.
-// Nothing is buffered meanwhile: a publish without a server fails at once.
+// connect opens one connection, which reports to the bus.
 func (b *Bus) connect(purpose string, more ...nats.Option) (*nats.Conn, error) {
-	opts := append(more,
-		nats.Name("peal-"+purpose),
-		nats.MaxReconnects(-1),
-		nats.ReconnectBufSize(-1),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration {
-			most := min(time.Duration(attempts)*100*time.Millisecond, 2*time.Second)
-			return most/2 + rand.N(most/2+1)
-		}),
-		nats.PingInterval(10*time.Second),
-		nats.MaxPingsOutstanding(2),
+	opts, err := b.cfg.options(purpose)
+	if err != nil {
+		return nil, err
+	}
+	return b.cfg.dial(append(append(opts, more...),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { b.disconnected(purpose, err) }),
 		nats.ReconnectHandler(func(*nats.Conn) { b.reconnected(purpose) }),
 		nats.ClosedHandler(func(nc *nats.Conn) { b.ended(purpose, nc.LastError()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { b.async(purpose, sub, err) }),
-	)
-	if b.cfg.Credentials != "" {
-		opts = append(opts, nats.UserCredentials(b.cfg.Credentials))
-	}
-	if b.cfg.Server != nil {
-		opts = append(opts, nats.InProcessServer(b.cfg.Server))
-	}
-	return nats.Connect(strings.Join(b.cfg.URLs, ","), opts...)
+	)...)
 }
 
 func (b *Bus) isClosing() bool {
@@ -407,6 +411,9 @@ func (b *Bus) async(purpose string, sub *nats.Subscription, err error) {
 		b.stats.SlowConsumer.Add(1)
 		b.checkSoon(sub.Subject)
 		return
+	}
+	if b.rights.refused(err) {
+		return // who has asked is told
 	}
 	if !b.isClosing() {
 		b.log.Warn("nats error", "purpose", purpose, "err", err)

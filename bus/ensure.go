@@ -12,24 +12,33 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// streams is a way to the streams and buckets of a region.
+type streams struct {
+	js     jetstream.JetStream
+	rights *rights // of the connection
+	log    *slog.Logger
+}
+
+func (b *Bus) streams() streams { return streams{b.reads, &b.rights, b.log} }
+
 // ensure creates the streams and buckets of the region that do not exist yet,
 // and returns the number of partitions, which is the bus's own where there are
 // streams already. What exists stays as it is, but for a stream of a form that an
 // older version has made, which is brought to this one's; where it can't serve us,
-// ensure says why. Several processes may call it at once: one creates, the others
-// find.
-func ensure(ctx context.Context, js jetstream.JetStream, l layout, log *slog.Logger) (partitions int, err error) {
-	if l.partitions, err = storedPartitions(ctx, js, l); err != nil {
+// or may not be created by us, ensure says why. Several processes may call it at
+// once: one creates, the others find.
+func (s streams) ensure(ctx context.Context, l layout) (partitions int, err error) {
+	if l.partitions, err = s.storedPartitions(ctx, l); err != nil {
 		return 0, err
 	}
 	for _, cfg := range l.streams() {
-		if err := l.ensureStream(ctx, js, cfg, log); err != nil {
-			return 0, fmt.Errorf("ensure stream %s: %w", cfg.Name, err)
+		if err := s.ensureStream(ctx, l, cfg); err != nil {
+			return 0, err
 		}
 	}
 	for _, cfg := range l.buckets() {
-		if err := ensureBucket(ctx, js, cfg); err != nil {
-			return 0, fmt.Errorf("ensure bucket %s: %w", cfg.Bucket, err)
+		if err := s.ensureBucket(ctx, cfg); err != nil {
+			return 0, err
 		}
 	}
 	return l.partitions, nil
@@ -37,9 +46,29 @@ func ensure(ctx context.Context, js jetstream.JetStream, l layout, log *slog.Log
 
 // restore creates what is missing of the streams of a running bus.
 func (b *Bus) restore(ctx context.Context) error {
-	_, err := ensure(ctx, b.reads, b.layout(), b.log) // another number of partitions shows when they are read
+	_, err := b.streams().ensure(ctx, b.layout()) // another number of partitions shows when they are read
 	return err
 }
+
+// missing says of a stream that is not there, and may not be created by us, who can.
+func missing(stream string) error {
+	return fmt.Errorf("stream %s is missing, and %w to create it: peal admin ensure, as a user that may, makes what is missing", stream, ErrNotPermitted)
+}
+
+// find looks a stream up. The error is a jetstream.ErrStreamNotFound if it is not there.
+func (s streams) find(ctx context.Context, name string) (found jetstream.Stream, err error) {
+	err = s.rights.ask(ctx, apiSubject("STREAM.INFO", name), func(ctx context.Context) (err error) {
+		found, err = s.js.Stream(ctx, name)
+		return err
+	})
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, fmt.Errorf("look up stream %s: %w", name, err)
+	}
+	return found, err
+}
+
+// apiSubject is where JetStream is asked to do something with a stream.
+func apiSubject(do, stream string) string { return "$JS.API." + do + "." + stream }
 
 // streamsBeside looks whether the streams are there that no feed reads, and so nobody
 // would miss. The error is a jetstream.ErrStreamNotFound if one is not.
@@ -64,47 +93,77 @@ func (b *Bus) layout() layout {
 
 // storedPartitions reads the number of partitions that the region was created
 // with; for a region without streams it is the layout's.
-func storedPartitions(ctx context.Context, js jetstream.JetStream, l layout) (int, error) {
-	first := inboxStream(l.region, 0)
-	s, err := js.Stream(ctx, first)
+func (s streams) storedPartitions(ctx context.Context, l layout) (int, error) {
+	name := inboxStream(l.region, 0)
+	first, err := s.find(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return l.partitions, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("look up stream %s: %w", first, err)
+		return 0, err
 	}
-	n, err := strconv.Atoi(s.CachedInfo().Config.Metadata[metaPartitions])
+	n, err := strconv.Atoi(first.CachedInfo().Config.Metadata[metaPartitions])
 	if err != nil || n < 1 {
-		return 0, fmt.Errorf("stream %s has no %s in its metadata: it was not created by peal", first, metaPartitions)
+		return 0, fmt.Errorf("stream %s has no %s in its metadata: it was not created by peal", name, metaPartitions)
 	}
 	return n, nil
 }
 
 // ensureStream looks first: for a stream that exists the server refuses to
 // create it, by its name or because its bytes could not be reserved twice.
-func (l layout) ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, log *slog.Logger) error {
-	s, err := js.Stream(ctx, want.Name)
+func (s streams) ensureStream(ctx context.Context, l layout, want jetstream.StreamConfig) error {
+	found, err := s.find(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		var refused error
-		if _, refused = js.CreateStream(ctx, withEpoch(want, newEpoch())); refused == nil {
+		if found, refused = s.create(ctx, want); refused == nil {
 			return nil
 		}
-		if s, err = js.Stream(ctx, want.Name); err != nil { // else another process was faster
+		if found, err = s.find(ctx, want.Name); err != nil { // else another process was faster
 			return refused
 		}
 	}
 	if err != nil {
 		return err
 	}
-	have := s.CachedInfo().Config
+	have := found.CachedInfo().Config
 	if next, what := l.upgrade(want, have); what != "" {
-		if s, err = js.UpdateStream(ctx, next); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
+		if found, err = s.update(ctx, next); err != nil {
+			return fmt.Errorf("stream %s is of an older version: %s: %w", want.Name, what, err)
 		}
-		log.Info("stream of an older version is brought up to date", "stream", want.Name, "what", what)
-		have = s.CachedInfo().Config
+		s.log.Info("stream of an older version is brought up to date", "stream", want.Name, "what", what)
+		have = found.CachedInfo().Config
 	}
-	return compatible(want, have)
+	if err := compatible(want, have); err != nil {
+		return fmt.Errorf("stream %s %w", want.Name, err)
+	}
+	return nil
+}
+
+// create creates a stream, in an incarnation of its own.
+func (s streams) create(ctx context.Context, cfg jetstream.StreamConfig) (created jetstream.Stream, err error) {
+	err = s.rights.ask(ctx, apiSubject("STREAM.CREATE", cfg.Name), func(ctx context.Context) (err error) {
+		created, err = s.js.CreateStream(ctx, withEpoch(cfg, newEpoch()))
+		return err
+	})
+	if errors.Is(err, ErrNotPermitted) {
+		return nil, missing(cfg.Name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create stream %s: %w", cfg.Name, err)
+	}
+	return created, nil
+}
+
+// update changes the configuration of a stream.
+func (s streams) update(ctx context.Context, cfg jetstream.StreamConfig) (updated jetstream.Stream, err error) {
+	err = s.rights.ask(ctx, apiSubject("STREAM.UPDATE", cfg.Name), func(ctx context.Context) (err error) {
+		updated, err = s.js.UpdateStream(ctx, cfg)
+		return err
+	})
+	if errors.Is(err, ErrNotPermitted) {
+		return nil, fmt.Errorf("%w to change it: peal admin ensure does, as a user that may", ErrNotPermitted)
+	}
+	return updated, err
 }
 
 // upgrade returns what a stream that an older version has made is to become, and
@@ -164,17 +223,26 @@ func compatible(want, have jetstream.StreamConfig) error {
 	return nil
 }
 
-func ensureBucket(ctx context.Context, js jetstream.JetStream, want jetstream.KeyValueConfig) error {
-	_, err := js.KeyValue(ctx, want.Bucket)
-	if !errors.Is(err, jetstream.ErrBucketNotFound) {
+func (s streams) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig) error {
+	name := bucketStream(want.Bucket)
+	_, err := s.find(ctx, name)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
-	_, refused := js.CreateKeyValue(ctx, want)
+	refused := s.rights.ask(ctx, "$JS.API.INFO", func(ctx context.Context) error { // what the server can do
+		return s.rights.ask(ctx, apiSubject("STREAM.CREATE", name), func(ctx context.Context) error {
+			_, err := s.js.CreateKeyValue(ctx, want)
+			return err
+		})
+	})
 	if refused == nil {
 		return nil
 	}
-	if _, err := js.KeyValue(ctx, want.Bucket); err != nil { // else another process was faster
-		return refused
+	if _, err := s.find(ctx, name); err == nil {
+		return nil // another process was faster
 	}
-	return nil
+	if errors.Is(refused, ErrNotPermitted) {
+		return missing(name)
+	}
+	return fmt.Errorf("create bucket %s: %w", want.Bucket, refused)
 }

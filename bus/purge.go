@@ -159,7 +159,12 @@ func (b *Bus) erase(ctx context.Context, e erasure, upTo uint64) (uint64, error)
 	if err != nil {
 		return 0, err
 	}
-	msg, err := b.write.RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+e.stream, request)
+	api := apiSubject("STREAM.PURGE", e.stream)
+	var msg *nats.Msg
+	err = b.rights.ask(ctx, api, func(ctx context.Context) (err error) {
+		msg, err = b.write.RequestWithContext(ctx, api, request)
+		return err
+	})
 	if err != nil {
 		return 0, unavailable(doing, err)
 	}

@@ -297,12 +297,12 @@ func (w *watch) missing(ctx context.Context, err error) (more bool, _ error) {
 	if time.Since(w.gone) < retryInterval {
 		return false, err
 	}
-	w.bus.log.Warn("bucket of revocations is gone and created again", "stream", w.stream, "known", len(w.known))
 	ctx, cancel := context.WithTimeout(ctx, w.bus.cfg.Timeout)
 	defer cancel()
-	if refused := ensureBucket(ctx, w.bus.reads, w.bus.layout().revoked()); refused != nil {
+	if refused := w.bus.streams().ensureBucket(ctx, w.bus.layout().revoked()); refused != nil {
 		return false, refused
 	}
+	w.bus.log.Warn("bucket of revocations was gone and is created again", "stream", w.stream, "known", len(w.known))
 	return true, err // until it is read
 }
 

@@ -38,6 +38,7 @@ type source struct {
 
 	// Owned by run.
 	gone    time.Time // since when the stream is not there; zero while it is
+	told    bool      // that it is not to be created by us
 	crowded bool      // the stream is at its bound of bytes
 
 	mu    sync.Mutex // protects the rest; never held across a call to the bus
@@ -155,7 +156,7 @@ func (src *source) run() {
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			err = src.missing(err)
 		} else {
-			src.gone = time.Time{}
+			src.gone, src.told = time.Time{}, false
 		}
 		if err != nil {
 			src.bus.health.lose(what, err)
@@ -178,10 +179,14 @@ func (src *source) missing(err error) error {
 	if time.Since(src.gone) < retryInterval {
 		return err
 	}
-	src.bus.log.Warn("streams are gone and created again", "stream", src.stream)
 	if refused := src.bus.restore(src.bus.life); refused != nil {
+		if errors.Is(refused, ErrNotPermitted) && !src.told {
+			src.told = true
+			src.bus.log.Error("streams are gone", "stream", src.stream, "err", refused)
+		}
 		return refused
 	}
+	src.bus.log.Warn("streams were gone and are created again", "stream", src.stream)
 	src.refresh()
 	return err
 }

@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -131,7 +130,7 @@ func (t *Task) Bury(ctx context.Context, event, reason string) error {
 func (b *Bus) Work(ctx context.Context, do func(context.Context, *Task)) error {
 	nc, err := b.connect("work", nats.RetryOnFailedConnect(true))
 	if err != nil {
-		return fmt.Errorf("connect to NATS: %w", err)
+		return err
 	}
 	defer func() {
 		nc.SetDisconnectErrHandler(nil) // it is meant

@@ -158,7 +158,7 @@ func (p poster) publish(ctx context.Context, to []string, id, message string) er
 func (f *benchFlags) busPublisher(ctx context.Context, servers string) (benchPublisher, error) {
 	b, err := bus.Open(ctx, bus.Config{URLs: strings.Split(servers, ","), Credentials: f.natsCreds, Region: bus.Region(f.region)})
 	if err != nil {
-		return benchPublisher{}, fmt.Errorf("NATS at %s: %w: is it running there, with JetStream, and is --nats right?", masked(servers), err)
+		return benchPublisher{}, natsTrouble(servers, err)
 	}
 	publish := func(ctx context.Context, to []string, id, message string) error {
 		inboxes := make([]peal.Inbox, len(to))

@@ -2,10 +2,13 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -43,13 +46,8 @@ func (s *settings) check() error {
 			return usagef("--%s must be HOST:PORT or :PORT", flag)
 		}
 	}
-	for _, server := range strings.Split(s.nats, ",") {
-		if !strings.Contains(server, "://") {
-			server = "nats://" + server // as the NATS client reads it
-		}
-		if u, err := url.Parse(server); s.nats != "" && (err != nil || u.Host == "") {
-			return usagef("--nats must be URLs such as nats://host:4222, separated by commas") // not quoted: it may hold a password
-		}
+	if err := s.checkNATS(); err != nil {
+		return err
 	}
 	if err := s.checkRoles(); err != nil {
 		return err
@@ -93,6 +91,41 @@ func (s *settings) check() error {
 	}
 	_, err := s.certificate()
 	return err
+}
+
+// checkNATS refuses what no NATS cluster can be reached by.
+func (s *settings) checkNATS() error {
+	for _, server := range strings.Split(s.nats, ",") {
+		if !strings.Contains(server, "://") {
+			server = "nats://" + server // as the NATS client reads it
+		}
+		if u, err := url.Parse(server); s.nats != "" && (err != nil || u.Host == "") {
+			return usagef("--nats must be URLs such as nats://host:4222, separated by commas") // not quoted: it may hold a password
+		}
+	}
+	if s.natsCreds != "" {
+		if _, err := os.Stat(s.natsCreds); err != nil {
+			return usagef("--nats-creds: %v", err)
+		}
+	}
+	if s.natsCA != "" {
+		pem, err := os.ReadFile(s.natsCA)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			err = errors.New("has no certificate in PEM")
+		}
+		if err != nil {
+			return usagef("nats-ca: %v", err)
+		}
+	}
+	if (s.natsCert == "") != (s.natsKey == "") {
+		return usagef("nats-cert and nats-key need each other")
+	}
+	if s.natsCert != "" {
+		if _, err := tls.LoadX509KeyPair(s.natsCert, s.natsKey); err != nil {
+			return usagef("nats-cert and nats-key: %v", err)
+		}
+	}
+	return nil
 }
 
 // isOrigin reports whether a browser could send s as the origin of a page: what

@@ -22,6 +22,9 @@ type settings struct {
 	data            string
 	nats            string // URLs, separated by commas
 	natsCreds       string
+	natsCA          string
+	natsCert        string
+	natsKey         string
 	natsListen      string
 	realms          string // path of the realms file
 	region          string
@@ -84,6 +87,9 @@ func newSettings(d defaults) *settings {
 		{name: "data", help: "`DIR` for the embedded JetStream", value: str(&s.data, d.data)},
 		{name: "nats", help: "`URL[,URL]` of a NATS cluster, instead of the embedded JetStream", value: str(&s.nats, ""), list: true},
 		{name: "nats-creds", help: "`FILE` with NATS credentials", value: str(&s.natsCreds, "")},
+		{name: "nats-ca", help: "`FILE` with the certificates that vouch for the NATS servers; without it those that the machine trusts", value: str(&s.natsCA, ""), fileOnly: true},
+		{name: "nats-cert", help: "`FILE` with the certificate that this process shows to the NATS servers", value: str(&s.natsCert, ""), fileOnly: true},
+		{name: "nats-key", help: "`FILE` with the key of that certificate", value: str(&s.natsKey, ""), fileOnly: true},
 		{name: "nats-listen", help: "`HOST:PORT` on which the embedded NATS takes other clients; without it, none", value: str(&s.natsListen, "")},
 		{name: "realms", help: "realms `FILE`: who issues tokens, for which tenants; read again when it changes, and on SIGHUP", value: str(&s.realms, "")},
 		{name: "region", help: "`NAME` of this region", value: str(&s.region, "local")},

@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 		asNATS(listen, os.Args[1])
 		return
 	}
+	if os.Getenv("PEAL_TEST_AS_NATS_SERVER") != "" {
+		natsServer()
+		return
+	}
 	bustest.Main(m)
 }
 
@@ -69,7 +73,7 @@ func feed(t *testing.T, input string, env map[string]string, args ...string) res
 type process struct {
 	cmd   *exec.Cmd
 	out   *bufio.Reader
-	log   *bytes.Buffer
+	log   *logbook
 	ready ready
 }
 
@@ -82,8 +86,14 @@ func start(t *testing.T, args ...string) *process {
 // startAs runs this binary as what a variable says, in a process of its own.
 func startAs(t *testing.T, variable string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0], args...), log: new(bytes.Buffer)}
-	p.cmd.Env = append(os.Environ(), variable)
+	return startIn(t, []string{variable}, args...)
+}
+
+// startIn is startAs with several variables.
+func startIn(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(os.Args[0], args...), log: new(logbook)}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = p.log
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -101,15 +111,21 @@ func startAs(t *testing.T, variable string, args ...string) *process {
 func startReady(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := start(t, append(args, "--ready-json")...)
+	p.awaitReady(t)
+	return p
+}
+
+// awaitReady reads the ready line.
+func (p *process) awaitReady(t *testing.T) {
+	t.Helper()
 	line, err := p.out.ReadString('\n')
 	if err == nil {
 		err = json.Unmarshal([]byte(line), &p.ready)
 	}
 	if err != nil {
 		p.stop(os.Kill)
-		t.Fatalf("no ready line from %v: %v\n%s", args, err, p.log)
+		t.Fatalf("no ready line from %v: %v\n%s", p.cmd.Args[1:], err, p.log)
 	}
-	return p
 }
 
 // stop sends a signal and waits for the end. It returns the exit status, -1
@@ -154,8 +170,9 @@ func TestUsage(t *testing.T) {
 	negative := write("negative.yaml", "connects-per-user: -1\n")
 	requests := write("requests.yaml", "requests-per-user: -1\n")
 	events := write("events.yaml", "events-per-tenant: -1\n")
+	natsCert := write("natscert.yaml", "nats-cert: x\n")
+	natsCA := write("natsca.yaml", "nats-ca: "+natsCert+"\n")
 	nested := write("nested.yaml", "action-hosts:\n  a: b\n")
-	good := write("good.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    jwks: https://id.example/jwks\n    audiences: [peal]\n    tenants: any\n")
 	realms := write("realms.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    surprise: 1\n")
 	for _, tt := range []struct {
 		name   string
@@ -173,7 +190,9 @@ func TestUsage(t *testing.T) {
 		{"serve with realms that are not there", []string{"serve", "--data", dir, "--realms", dir + "/no"}, 2, []string{"--realms", "no such file"}},
 		{"serve with bad realms", []string{"serve", "--data", dir, "--realms", realms}, 1, []string{"realms.yaml:4", "surprise"}},
 		{"dev with realms", []string{"dev", "--realms", realms}, 2, []string{"--realms", "peal serve"}},
-		{"NATS that is not there", []string{"serve", "--nats", "nats://user:secret@127.0.0.1:1", "--realms", good, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, 1, []string{"nats://masked@127.0.0.1:1", "--nats"}},
+		{"NATS credentials that are not there", []string{"config", "check", "--nats", "nats://a", "--nats-creds", dir + "/no"}, 2, []string{"--nats-creds", "no such file"}},
+		{"NATS certificate without a key", []string{"config", "check", "--config", natsCert}, 2, []string{"nats-cert", "nats-key"}},
+		{"NATS authority that is none", []string{"config", "check", "--config", natsCA}, 2, []string{"nats-ca", "PEM"}},
 		{"unknown setting", []string{"dev", "--config", unknown}, 1, []string{"unknown.yaml:3", "hartbeat"}},
 		{"setting given twice", []string{"dev", "--config", twice}, 1, []string{"twice.yaml:2", "listen", "twice"}},
 		{"setting of the wrong type", []string{"dev", "--config", wrong}, 1, []string{"wrong.yaml:1", "heartbeat", "duration"}},

@@ -77,9 +77,17 @@ func (s *service) connect(ctx context.Context) (err error) {
 		return errStopped
 	}
 	if err != nil && s.server == nil {
-		return fmt.Errorf("NATS at %s: %w: is it running there, with JetStream, and is --nats right?", masked(s.settings.nats), err)
+		return natsTrouble(s.settings.nats, err)
 	}
 	return err
+}
+
+// natsTrouble is the error of a NATS cluster that can't be used, with what to do.
+func natsTrouble(urls string, err error) error {
+	if errors.Is(err, bus.ErrNotPermitted) {
+		return fmt.Errorf("NATS at %s: %w", masked(urls), err) // which says so itself
+	}
+	return fmt.Errorf("NATS at %s: %w: is it running there, with JetStream, and is --nats right?", masked(urls), err)
 }
 
 // authorize makes the node, which answers for who cfg knows.

@@ -58,7 +58,12 @@ func (s *settings) logger(w io.Writer) *slog.Logger {
 
 func (s *settings) busConfig(log *slog.Logger) bus.Config {
 	cfg := bus.Config{
+		Await:       natsPatience,
+		Role:        s.natsRole(),
 		Credentials: s.natsCreds,
+		RootCA:      s.natsCA,
+		Certificate: s.natsCert,
+		Key:         s.natsKey,
 		Region:      bus.Region(s.region),
 		Partitions:  s.partitions,
 		Replicas:    s.replicas,
@@ -70,6 +75,22 @@ func (s *settings) busConfig(log *slog.Logger) bus.Config {
 		cfg.URLs = strings.Split(s.nats, ",")
 	}
 	return cfg
+}
+
+// natsPatience is how long a command waits for a NATS cluster that does not answer,
+// which may have been started with it: three servers have elected within 5 s.
+const natsPatience = 15 * time.Second
+
+// natsRole is as what a node comes to NATS: deploy/nats has what each may do there.
+func (s *settings) natsRole() string {
+	switch edge, dispatch := s.has(roleEdge), s.has(roleDispatch); {
+	case edge && dispatch:
+		return bus.RoleNode
+	case edge:
+		return bus.RoleEdge
+	default:
+		return bus.RoleDispatch
+	}
 }
 
 // orOff makes 0 "not at all", which for the packages is negative.
