@@ -122,6 +122,14 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+func (c Config) check() error {
+	if c.Server == nil && len(c.URLs) == 0 {
+		return errors.New("bus needs a NATS server or the address of one")
+	}
+	_, err := ParseRegion(string(c.Region))
+	return err
+}
+
 func (c Config) layout() layout {
 	return layout{
 		region: c.Region, partitions: c.Partitions, replicas: c.Replicas,
@@ -193,17 +201,14 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 }
 
 func (b *Bus) open(ctx context.Context) (err error) {
-	if b.cfg.Server == nil && len(b.cfg.URLs) == 0 {
-		return errors.New("bus needs a NATS server or the address of one")
-	}
-	if _, err := ParseRegion(string(b.cfg.Region)); err != nil {
+	if err := b.cfg.check(); err != nil {
 		return err
 	}
 	for _, c := range []struct {
 		conn    **nats.Conn
 		purpose string
 	}{{&b.live, "live"}, {&b.read, "read"}, {&b.write, "write"}} {
-		err := b.patiently(ctx, func() (err error) { *c.conn, err = b.connect(c.purpose); return err })
+		err := b.cfg.patiently(ctx, func() (err error) { *c.conn, err = b.connect(c.purpose); return err })
 		if err != nil {
 			return err
 		}
@@ -218,7 +223,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	}
 
 	var n int
-	err = b.patiently(ctx, func() (err error) { n, err = b.streams().ensure(ctx, b.cfg.layout()); return err })
+	err = b.cfg.patiently(ctx, func() (err error) { n, err = b.streams().ensure(ctx, b.cfg.layout()); return err })
 	if err != nil {
 		return err
 	}

@@ -105,15 +105,15 @@ const startPause = 500 * time.Millisecond
 
 // patiently calls do again and again as long as NATS may only be starting, for
 // Config.Await.
-func (b *Bus) patiently(ctx context.Context, do func() error) error {
-	end := time.Now().Add(b.cfg.Await)
+func (c Config) patiently(ctx context.Context, do func() error) error {
+	end := time.Now().Add(c.Await)
 	for told := false; ; told = true {
 		err := do()
 		if err == nil || !starting(err) || ctx.Err() != nil || !time.Now().Before(end) {
 			return err
 		}
 		if !told {
-			b.log.Warn("nats does not answer yet", "err", err, "waiting", time.Until(end).Round(time.Second))
+			c.Logger.Warn("nats does not answer yet", "err", err, "waiting", time.Until(end).Round(time.Second))
 		}
 		if !pause(ctx, startPause/2+rand.N(startPause)) {
 			return err

@@ -19,11 +19,14 @@ func adminCommands() []command {
 			"end connections and refuse their tokens: those that fit all that is given, issued up to now", adminRevoke},
 		{"purge", "--tenant TENANT [--user USER [--namespace NAMESPACE]] [--yes] [flags]",
 			"erase what is kept of a user, or of a whole tenant: notifications, read state, preferences", adminPurge},
+		{"ensure", "--nats URL[,URL] [--dry-run] [flags]",
+			"create the streams of a region that are missing, and bring the others to what the configuration says", adminEnsure},
 		{"dead", "COMMAND [flags]", "list, show, retry and drop ticket events that could not be worked on", adminDead},
 	}
 }
 
-// admin answers peal admin: calls of the admin port, across tenants.
+// admin answers peal admin: calls of the admin port, across tenants, and what is done
+// to NATS itself.
 func admin(ctx context.Context, c *call) error { return c.choose(ctx, adminCommands()) }
 
 // adminPort is where calls across tenants are answered.

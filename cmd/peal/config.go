@@ -71,6 +71,8 @@ type defaults struct {
 	drainDelay  time.Duration
 	drainWindow time.Duration
 	dev         bool
+	only        []string // the flags that there are, beside those of more; nil: all
+	more        func(*flag.FlagSet)
 }
 
 func newSettings(d defaults) *settings {
@@ -129,9 +131,12 @@ func (c *call) load(d defaults, args []string) (*settings, error) {
 	fs := c.flags()
 	given := make(map[string]string)
 	for _, x := range s.registered {
-		if !x.fileOnly {
+		if !x.fileOnly && (d.only == nil || slices.Contains(d.only, x.name)) {
 			fs.Var(&recorder{x.value, x.name, given}, x.name, x.help)
 		}
+	}
+	if d.more != nil {
+		d.more(fs)
 	}
 	if err := c.parse(fs, args); err != nil {
 		return nil, err

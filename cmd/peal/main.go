@@ -41,7 +41,7 @@ func commands() []command {
 		{"inbox", "COMMAND [flags]", "list, count and mark a user's notifications, and show or set their preferences", inbox},
 		{"token", "--user USER [flags] | explain [flags] [TOKEN]",
 			"print a token of the issuer that dev runs, or explain what a service makes of a token", token},
-		{"admin", "COMMAND [flags]", "calls of the admin port of a running service", admin},
+		{"admin", "COMMAND [flags]", "calls of the admin port of a running service, and care for its NATS cluster", admin},
 		{"bench", "[--connections N] [--rate N] [--duration D] [--storm | --slow] [flags]",
 			"measure a service: latency, memory, CPU, and whether anything is lost", runBench},
 		{"config", "check|print [flags]", "check the configuration, or print what is in force", config},

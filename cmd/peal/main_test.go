@@ -230,6 +230,8 @@ func TestUsage(t *testing.T) {
 		{"token for nobody", []string{"token"}, 2, []string{"--user"}},
 		{"token of no tenant", []string{"token", "--user", "jane", "--tenant", "x"}, 2, []string{"tenant", "UUID"}},
 		{"token without dev", []string{"token", "--user", "jane", "--data", dir}, 1, []string{"peal dev"}},
+		{"streams of no cluster", []string{"admin", "ensure"}, 2, []string{"--nats"}},
+		{"streams of an embedded JetStream", []string{"admin", "ensure", "--data", dir}, 2, []string{"data", "--help"}},
 		{"config of nothing", []string{"config"}, 2, []string{"check", "print"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
