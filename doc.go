@@ -27,6 +27,9 @@
 //   - A revocation says whose tokens, issued before a moment, are not good any
 //     more.
 //   - A stream is a JetStream stream. An open SSE response is a connection.
+//   - A slot is one of the places that a user has in the whole cluster for
+//     connections on a route. A claim is the one place of a name, which the next
+//     to claim it takes over. Both expire when they are not renewed.
 //   - A poll asks for what came after a cursor, and may wait for it. While it
 //     waits it counts as a connection.
 //   - A ticket update tells a list on a screen that a ticket has changed, and

@@ -93,6 +93,13 @@ type Config struct {
 	// that died waiting.
 	AckWait time.Duration
 
+	// SlotTTL is after how long without being renewed a slot is free, such as those of
+	// a process that died: it is renewed three times as often. 0 means 45 s; whole
+	// seconds, and all processes of a region the same. Shorter costs JetStream more
+	// renewals, and loses the slots of a process that only pauses; longer keeps users
+	// out whose node died.
+	SlotTTL time.Duration
+
 	// Timeout bounds one call to JetStream. 0 means 4 s, so that a client has
 	// its 503 within 5.
 	Timeout time.Duration
@@ -117,6 +124,7 @@ func (c Config) withDefaults() Config {
 	c.PerTenant = cmp.Or(c.PerTenant, 4096)
 	c.TailCheck = cmp.Or(c.TailCheck, 30*time.Second)
 	c.AckWait = cmp.Or(c.AckWait, 30*time.Second)
+	c.SlotTTL = cmp.Or(c.SlotTTL, slotTTL)
 	c.Timeout = cmp.Or(c.Timeout, 4*time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c
@@ -133,7 +141,7 @@ func (c Config) check() error {
 func (c Config) layout() layout {
 	return layout{
 		region: c.Region, partitions: c.Partitions, replicas: c.Replicas,
-		retain: c.Retain, perInbox: int64(c.PerInbox), perTenant: int64(c.PerTenant), store: c.Store,
+		retain: c.Retain, perInbox: int64(c.PerInbox), perTenant: int64(c.PerTenant), slotTTL: c.SlotTTL, store: c.Store,
 	}
 }
 
@@ -166,6 +174,7 @@ type Bus struct {
 	recents    *recents      // of inboxes
 	inboxReads chan struct{} // a token for each inbox that is being read
 	wishes     *wishes       // of recipients
+	slots      *slots        // that this process holds
 	hung       hung          // replicas
 
 	cameBack chan struct{} // capacity 1: servers may have been started anew
@@ -242,6 +251,9 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	}
 	b.add(b.tickets)
 	b.wishes = newWishes(b)
+	if b.slots, err = newSlots(b); err != nil {
+		return err
+	}
 	if err := b.eraseAgain(ctx); err != nil {
 		return err
 	}
@@ -250,6 +262,10 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	if err := b.hearPurges(); err != nil {
 		return fmt.Errorf("listen to purges: %w", err)
 	}
+	if err := b.slots.hearClaims(); err != nil {
+		return fmt.Errorf("listen to claims: %w", err)
+	}
+	b.done.Go(b.slots.keep)
 	for _, p := range b.partitions { // only now, for they report to the feeds
 		p.start()
 	}
@@ -260,7 +276,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 }
 
 // Close ends every feed and every watch of revocations, waits for the publishes
-// under way, and disconnects. It may be called more than once.
+// under way, frees every slot, and disconnects. It may be called more than once.
 func (b *Bus) Close() {
 	b.once.Do(func() {
 		b.end()
@@ -382,6 +398,8 @@ func (b *Bus) reconnected(purpose string) {
 	}
 	if purpose == "write" {
 		b.wishes.stall.end()
+		b.slots.stall.end()
+		b.slots.hurry()
 		for _, p := range b.publishers() {
 			p.stall.end()
 		}

@@ -5,7 +5,8 @@
 // what arrives, without a hole or a repeat and without anything created on the
 // NATS server for a reader but one core subscription per followed inbox.
 //
-// It keeps revocations too, and tells every node of them.
+// It keeps revocations too, and tells every node of them; and the slots by which a
+// user's connections are counted in the whole cluster.
 //
 // docs/design.md says why.
 package bus

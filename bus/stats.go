@@ -2,7 +2,8 @@ package bus
 
 import "sync/atomic"
 
-// Stats counts what a Bus does. All fields only grow, but Followed.
+// Stats counts what a Bus does. All fields only grow, but Followed
+// and SlotsHeld.
 type Stats struct {
 	Stored     atomic.Int64 // notifications stored, once for each inbox
 	Duplicates atomic.Int64 // that an inbox had already
@@ -13,6 +14,12 @@ type Stats struct {
 	Worked          atomic.Int64 // ticket events that were worked on and are done
 	Retried         atomic.Int64 // that were put off, once for each time
 	Buried          atomic.Int64 // that have become dead letters
+
+	SlotsHeld    atomic.Int64 // slots and claims that this process has now
+	SlotsFull    atomic.Int64 // connections that were refused because all slots are taken
+	SlotsUnknown atomic.Int64 // because JetStream did not say
+	SlotsMoved   atomic.Int64 // slots that somebody else had, in whose place another was gained
+	SlotsLost    atomic.Int64 // for which there was no other, and claims that were taken over
 
 	backlog atomic.Pointer[Backlog] // as it was seen last; nil if this process does not look
 

@@ -32,6 +32,7 @@ type layout struct {
 	retain     time.Duration // of a notification
 	perInbox   int64         // the newest so many are shown
 	perTenant  int64         // ticket updates, the newest so many
+	slotTTL    time.Duration // of a slot that is not renewed
 	store      int64         // bytes of disk for all together; 0: no more than the defaults add up to
 }
 
@@ -225,16 +226,27 @@ func (l layout) erased() jetstream.StreamConfig {
 	}
 }
 
-// slotTTL frees the connection slots of a node that died.
-const slotTTL = 45 * time.Second
-
 // buckets returns the configuration of every key-value bucket.
 func (l layout) buckets() []jetstream.KeyValueConfig {
 	return []jetstream.KeyValueConfig{
 		l.pref(),
 		l.queue(),
 		l.revoked(),
-		{Bucket: limitBucket(l.region), History: 1, Storage: jetstream.MemoryStorage, Replicas: l.replicas, MaxBytes: limitBytes, TTL: slotTTL, LimitMarkerTTL: slotTTL},
+		l.limit(),
+	}
+}
+
+// limit holds the slots of connections, and claims. What is in it is renewed all the
+// time, so it is in memory, and may get lost.
+func (l layout) limit() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket:         limitBucket(l.region),
+		History:        1,
+		Storage:        jetstream.MemoryStorage,
+		Replicas:       l.replicas,
+		MaxBytes:       limitBytes,
+		TTL:            l.slotTTL,
+		LimitMarkerTTL: l.slotTTL,
 	}
 }
 
