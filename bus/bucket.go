@@ -47,7 +47,7 @@ func (b *Bus) remake(ctx context.Context, bucket jetstream.KeyValueConfig) bool 
 	if _, err := b.writes.KeyValue(ctx, bucket.Bucket); !errors.Is(err, jetstream.ErrBucketNotFound) {
 		return false
 	}
-	if err := (streams{b.writes, &b.rights, b.log}).ensureBucket(ctx, bucket); err != nil {
+	if err := b.streams(b.writes).ensureBucket(ctx, bucket); err != nil {
 		return false
 	}
 	b.log.Warn("bucket is gone and created again", "bucket", bucket.Bucket)

@@ -232,7 +232,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	}
 
 	var n int
-	err = b.cfg.patiently(ctx, func() (err error) { n, err = b.streams().ensure(ctx, b.cfg.layout()); return err })
+	err = b.cfg.patiently(ctx, func() (err error) { n, err = b.streams(b.reads).ensure(ctx, b.cfg.layout()); return err })
 	if err != nil {
 		return err
 	}

@@ -141,8 +141,9 @@ var ErrNotPermitted = errors.New("the rights of this NATS user do not suffice")
 // answer such a request: the connection is told, in its own time, and whoever asked
 // would wait in vain for as long as they have patience.
 type rights struct {
-	mu     sync.Mutex                     // protects asking
+	mu     sync.Mutex                     // protects the rest
 	asking map[string]map[*asker]struct{} // by the subject that is published to
+	deaf   error                          // why no answer comes at all; nil if they do
 }
 
 // asker is one of them.
@@ -150,10 +151,10 @@ type asker struct {
 	end context.CancelCauseFunc // of its patience
 }
 
-var violation = regexp.MustCompile(`(?i)permissions violation for publish to "(\S+)"`)
+var violation = regexp.MustCompile(`(?i)permissions violation for (publish|subscription) to "(\S+)"`)
 
 // refused ends the waiting of those whom an error of a connection is about, and
-// reports whether there are any.
+// reports whether they know.
 func (r *rights) refused(err error) bool {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return false
@@ -164,10 +165,24 @@ func (r *rights) refused(err error) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for a := range r.asking[m[1]] {
-		a.end(fmt.Errorf("%w to publish to %s", ErrNotPermitted, m[1]))
+	if strings.EqualFold(m[1], "publish") {
+		for a := range r.asking[m[2]] {
+			a.end(fmt.Errorf("%w to publish to %s", ErrNotPermitted, m[2]))
+		}
+		return len(r.asking[m[2]]) > 0 || r.deaf != nil
 	}
-	return len(r.asking[m[1]]) > 0
+	role, own := strings.CutPrefix(m[2], inboxPrefix(""))
+	if !own {
+		return false
+	}
+	role, _, _ = strings.Cut(role, ".")
+	r.deaf = fmt.Errorf("%w to hear what the role %s is answered: connect as the NATS user of that role", ErrNotPermitted, role)
+	for _, askers := range r.asking {
+		for a := range askers {
+			a.end(r.deaf)
+		}
+	}
+	return true
 }
 
 // ask makes a request that is published to a subject. If that is not permitted the
@@ -176,7 +191,9 @@ func (r *rights) ask(ctx context.Context, subject string, request func(context.C
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	a := &asker{end}
-	r.enter(subject, a)
+	if err := r.enter(subject, a); err != nil {
+		return err
+	}
 	defer r.leave(subject, a)
 	err := request(ctx)
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, ErrNotPermitted) {
@@ -185,9 +202,12 @@ func (r *rights) ask(ctx context.Context, subject string, request func(context.C
 	return err
 }
 
-func (r *rights) enter(subject string, a *asker) {
+func (r *rights) enter(subject string, a *asker) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.deaf != nil {
+		return r.deaf
+	}
 	if r.asking == nil {
 		r.asking = make(map[string]map[*asker]struct{})
 	}
@@ -195,6 +215,7 @@ func (r *rights) enter(subject string, a *asker) {
 		r.asking[subject] = make(map[*asker]struct{})
 	}
 	r.asking[subject][a] = struct{}{}
+	return nil
 }
 
 func (r *rights) leave(subject string, a *asker) {

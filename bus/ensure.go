@@ -8,18 +8,41 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // streams is a way to the streams and buckets of a region.
 type streams struct {
-	js     jetstream.JetStream
-	rights *rights // of the connection
-	log    *slog.Logger
+	js      jetstream.JetStream
+	timeout time.Duration // of a look; a change may take changeTimes that
+	rights  *rights       // of the connection
+	log     *slog.Logger
 }
 
-func (b *Bus) streams() streams { return streams{b.reads, &b.rights, b.log} }
+// changeTimes is how much longer a change of a stream may take than a look at it: a
+// majority of the servers has to agree first, twice.
+const changeTimes = 3
+
+// streams is by one of the connections.
+func (b *Bus) streams(js jetstream.JetStream) streams {
+	return streams{js, b.cfg.Timeout, &b.rights, b.log}
+}
+
+// look asks JetStream about a stream, by a subject of its API.
+func (s streams) look(ctx context.Context, subject string, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return s.rights.ask(ctx, subject, ask)
+}
+
+// change has JetStream change something.
+func (s streams) change(ctx context.Context, subject string, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, changeTimes*s.timeout)
+	defer cancel()
+	return s.rights.ask(ctx, subject, ask)
+}
 
 // ensure creates the streams and buckets of the region that do not exist yet,
 // and returns the number of partitions, which is the bus's own where there are
@@ -46,7 +69,7 @@ func (s streams) ensure(ctx context.Context, l layout) (partitions int, err erro
 
 // restore creates what is missing of the streams of a running bus.
 func (b *Bus) restore(ctx context.Context) error {
-	_, err := b.streams().ensure(ctx, b.layout()) // another number of partitions shows when they are read
+	_, err := b.streams(b.reads).ensure(ctx, b.layout()) // another number of partitions shows when they are read
 	return err
 }
 
@@ -57,7 +80,7 @@ func missing(stream string) error {
 
 // find looks a stream up. The error is a jetstream.ErrStreamNotFound if it is not there.
 func (s streams) find(ctx context.Context, name string) (found jetstream.Stream, err error) {
-	err = s.rights.ask(ctx, apiSubject("STREAM.INFO", name), func(ctx context.Context) (err error) {
+	err = s.look(ctx, apiSubject("STREAM.INFO", name), func(ctx context.Context) (err error) {
 		found, err = s.js.Stream(ctx, name)
 		return err
 	})
@@ -141,7 +164,7 @@ func (s streams) ensureStream(ctx context.Context, l layout, want jetstream.Stre
 
 // create creates a stream, in an incarnation of its own.
 func (s streams) create(ctx context.Context, cfg jetstream.StreamConfig) (created jetstream.Stream, err error) {
-	err = s.rights.ask(ctx, apiSubject("STREAM.CREATE", cfg.Name), func(ctx context.Context) (err error) {
+	err = s.change(ctx, apiSubject("STREAM.CREATE", cfg.Name), func(ctx context.Context) (err error) {
 		created, err = s.js.CreateStream(ctx, withEpoch(cfg, newEpoch()))
 		return err
 	})
@@ -156,7 +179,7 @@ func (s streams) create(ctx context.Context, cfg jetstream.StreamConfig) (create
 
 // update changes the configuration of a stream.
 func (s streams) update(ctx context.Context, cfg jetstream.StreamConfig) (updated jetstream.Stream, err error) {
-	err = s.rights.ask(ctx, apiSubject("STREAM.UPDATE", cfg.Name), func(ctx context.Context) (err error) {
+	err = s.change(ctx, apiSubject("STREAM.UPDATE", cfg.Name), func(ctx context.Context) (err error) {
 		updated, err = s.js.UpdateStream(ctx, cfg)
 		return err
 	})
@@ -229,8 +252,8 @@ func (s streams) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
-	refused := s.rights.ask(ctx, "$JS.API.INFO", func(ctx context.Context) error { // what the server can do
-		return s.rights.ask(ctx, apiSubject("STREAM.CREATE", name), func(ctx context.Context) error {
+	refused := s.change(ctx, "$JS.API.INFO", func(ctx context.Context) error { // what the server can do
+		return s.change(ctx, apiSubject("STREAM.CREATE", name), func(ctx context.Context) error {
 			_, err := s.js.CreateKeyValue(ctx, want)
 			return err
 		})

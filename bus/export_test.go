@@ -41,7 +41,7 @@ func Locate(in peal.Inbox, partitions int, kind string, r Region) (int, string) 
 
 // Ensure creates what is missing of the streams of b.
 func (b *Bus) Ensure(ctx context.Context) error {
-	_, err := b.streams().ensure(ctx, b.cfg.layout())
+	_, err := b.streams(b.reads).ensure(ctx, b.cfg.layout())
 	return err
 }
 

@@ -299,7 +299,7 @@ func (w *watch) missing(ctx context.Context, err error) (more bool, _ error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.bus.cfg.Timeout)
 	defer cancel()
-	if refused := w.bus.streams().ensureBucket(ctx, w.bus.layout().revoked()); refused != nil {
+	if refused := w.bus.streams(w.bus.reads).ensureBucket(ctx, w.bus.layout().revoked()); refused != nil {
 		return false, refused
 	}
 	w.bus.log.Warn("bucket of revocations was gone and is created again", "stream", w.stream, "known", len(w.known))

@@ -21,7 +21,7 @@ type Streams struct {
 // OpenStreams connects to JetStream, as Open does, and creates nothing. Close ends it.
 func OpenStreams(ctx context.Context, cfg Config) (*Streams, error) {
 	s := &Streams{cfg: cfg.withDefaults(), spread: cfg.Partitions}
-	s.streams = streams{rights: new(rights), log: s.cfg.Logger}
+	s.streams = streams{timeout: s.cfg.Timeout, rights: new(rights), log: s.cfg.Logger}
 	if err := s.cfg.check(); err != nil {
 		return nil, err
 	}
@@ -60,10 +60,12 @@ type Ensured struct {
 // others are done.
 func (s *Streams) Ensure(ctx context.Context, dry bool) (e Ensured, err error) {
 	l := s.cfg.layout()
-	err = s.cfg.patiently(ctx, func() (err error) { l.partitions, err = s.storedPartitions(ctx, l); return err })
+	partitions := 0
+	err = s.cfg.patiently(ctx, func() (err error) { partitions, err = s.storedPartitions(ctx, l); return err })
 	if err != nil {
 		return e, err
 	}
+	l.partitions = partitions
 	if s.spread != 0 && s.spread != l.partitions {
 		e.Differences = append(e.Differences, Difference{
 			Stream: inboxStream(l.region, 0), Field: metaPartitions,

@@ -46,7 +46,9 @@ func adminEnsure(ctx context.Context, c *call) error {
 	}
 	defer streams.Close()
 	done, err := streams.Ensure(ctx, *dry)
-	c.tellDifferences(done, *dry)
+	if done.Streams > 0 {
+		c.tellDifferences(done, *dry)
+	}
 	return err
 }
 
