@@ -434,3 +434,6 @@ func (b *Bus) LookAtQueue(ctx context.Context) error {
 func (b *Bus) WorkAgain(ctx context.Context, partition int, done uint64) error {
 	return b.workAgain(ctx, partition, done, 0)
 }
+
+// HurrySlots has all slots renewed soon.
+func (b *Bus) HurrySlots() { b.slots.hurry() }

@@ -72,12 +72,22 @@ func (s *slots) round(ctx context.Context, now time.Time) {
 	if ctx.Err() != nil {
 		return
 	}
-	if s.troubled = err != nil; s.troubled {
-		s.turned = before
-		s.bus.health.lose(whatStream(s.stream), err)
+	if err == nil {
+		s.troubled = false
+		s.bus.health.find(whatStream(s.stream))
 		return
 	}
-	s.bus.health.find(whatStream(s.stream))
+	s.bus.health.lose(whatStream(s.stream), err)
+	if s.troubled = !isRefusal(err); s.troubled {
+		s.turned = before
+	}
+}
+
+// isRefusal reports whether JetStream has answered, though with an error, such as that
+// the bucket is full. Then the other slots are not kept waiting.
+func isRefusal(err error) bool {
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) || errors.Is(err, errReplicasSilent)
 }
 
 // departures takes out of the queue what is to be freed now. What is older than its
@@ -171,7 +181,9 @@ func (s *slots) run(ctx context.Context, errands []errand) (failed error) {
 		case isConflict(err):
 			unsettled = append(unsettled, e)
 		default:
-			failed = full(s.stream, err)
+			if failed == nil || isRefusal(failed) {
+				failed = full(s.stream, err)
+			}
 			s.putBack([]errand{e})
 		}
 	}
@@ -260,12 +272,13 @@ func (s *slots) settleAll(ctx context.Context, errands []errand) error {
 		})
 	}
 	working.Wait()
+	var failed error
 	for _, err := range errs {
-		if err != nil {
-			return err // one tells it
+		if err != nil && (failed == nil || isRefusal(failed)) {
+			failed = err // one tells it
 		}
 	}
-	return nil
+	return failed
 }
 
 // conflicts is how many conflicts in a row are looked at before a slot is left for

@@ -26,16 +26,16 @@ import (
 // This file is what a process keeps of its slots; slotgain.go is how one is gained,
 // slotkeep.go how all of them are kept and freed.
 
+// MaxSlots is the most slots that a user may have on a route: one question asks for all
+// of them, and the server answers at most 1,024.
+const MaxSlots = 1000
+
 const (
 	// slotTTL frees the slots of a process that died.
 	slotTTL = 45 * time.Second
 
 	// slotRenewals is how often a slot is renewed within its TTL: two may fail.
 	slotRenewals = 3
-
-	// maxSlots is the most that a limit may be: one question asks for all slots of a
-	// user, and the server answers at most 1,024.
-	maxSlots = 1000
 
 	// freedFor is how long a freed slot is marked as such, before nothing is left of
 	// it. The server counts whole seconds.
@@ -83,6 +83,7 @@ type slots struct {
 	process string              // random
 	many    jetstream.JetStream // for publishes that are awaited together
 	stall   *stall
+	gate    *gate
 	ids     atomic.Uint64
 	made    atomic.Int64 // when the bucket was looked for last, in ns since stall.since
 	hurried atomic.Bool  // all are to be renewed soon
@@ -120,7 +121,7 @@ func newSlots(b *Bus) (*slots, error) {
 		began: time.Now(), seats: make(map[seat]*Slot),
 	}
 	s.step = s.ttl / slotRenewals / ringSteps
-	s.stall = newStall(b, s.stream)
+	s.stall, s.gate = newStall(b, s.stream), newGate(b.cfg.Timeout)
 	var err error
 	s.many, err = jetstream.New(b.write, jetstream.WithDefaultTimeout(b.cfg.Timeout),
 		jetstream.WithPublishAsyncTimeout(b.cfg.Timeout), jetstream.WithPublishAsyncMaxPending(slotsAtOnce))
@@ -128,7 +129,7 @@ func newSlots(b *Bus) (*slots, error) {
 }
 
 // TakeSlot takes one of a user's slots on a route, of which there are at most most
-// in the whole cluster, 1 to 1,000. It is held until Release, and renewed meanwhile.
+// in the whole cluster, 1 to MaxSlots. It is held until Release, and renewed meanwhile.
 // A route is one token of a subject, such as "notifications", and not "claim".
 //
 // If the slot is lost and no other is free, lost is called, once: the process was
@@ -137,24 +138,22 @@ func newSlots(b *Bus) (*slots, error) {
 // are kept: what is not known to be lost is held.
 //
 // The error is a peal.ErrTooManyConnections if this process holds that many, or the
-// leader says that all are taken; a peal.ErrUnavailable, after Config.Timeout at the
-// latest, if JetStream does not say; or ctx's. After an error nothing is held: what may
+// leader says that all are taken; a peal.ErrUnavailable, after Config.Timeout without a
+// sign of JetStream, or after half a minute among very many; or ctx's. After an error nothing is held: what may
 // have been stored all the same is freed as soon as it is seen.
 func (b *Bus) TakeSlot(ctx context.Context, in peal.Inbox, route string, most int, lost func()) (*Slot, error) {
 	s := b.slots
-	x := s.newSlot(in, route, min(most, maxSlots), lost)
+	x := s.newSlot(in, route, min(most, MaxSlots), lost)
 	if s.count(x.seat()) >= most {
 		b.stats.SlotsFull.Add(1)
 		return nil, errSlotsTaken
 	}
-	try, err := s.stall.admit()
-	if err == nil {
-		err = s.within(ctx, try, func(ctx context.Context) error { return s.gain(ctx, x) })
-	}
-	switch {
+	switch err := s.inTurn(ctx, func(ctx context.Context) error { return s.gain(ctx, x) }); {
 	case errors.Is(err, peal.ErrTooManyConnections):
 		b.stats.SlotsFull.Add(1)
 		return nil, err
+	case err != nil && ctx.Err() != nil:
+		return nil, ctx.Err()
 	case err != nil:
 		b.stats.SlotsUnknown.Add(1)
 		return nil, unavailable("take a slot", err)
@@ -167,13 +166,18 @@ func (b *Bus) TakeSlot(ctx context.Context, in peal.Inbox, route string, most in
 	return x, nil
 }
 
+// SlotsOf returns how many of a user's slots on a route this process has.
+func (b *Bus) SlotsOf(in peal.Inbox, route string) int {
+	return b.slots.count((&Slot{in: in, what: route, most: 1}).seat())
+}
+
 // TakeSlotLater takes a slot on a route where JetStream can't be asked: it counts
 // those that this process holds or is to hold, and nothing else. A slot is taken for
 // it as soon as JetStream can be asked, and if there is none, lost is called.
 // Otherwise it is as TakeSlot.
 func (b *Bus) TakeSlotLater(in peal.Inbox, route string, most int, lost func()) (*Slot, error) {
 	s := b.slots
-	x := s.newSlot(in, route, min(most, maxSlots), lost)
+	x := s.newSlot(in, route, min(most, MaxSlots), lost)
 	if !s.addIfFewer(x) {
 		b.stats.SlotsFull.Add(1)
 		return nil, errSlotsTaken
@@ -194,11 +198,7 @@ func (b *Bus) TakeSlotLater(in peal.Inbox, route string, most int, lost func()) 
 func (b *Bus) Claim(ctx context.Context, in peal.Inbox, name string, lost func()) (*Slot, error) {
 	s := b.slots
 	x := s.newSlot(in, name, 0, lost)
-	try, err := s.stall.admit()
-	if err == nil {
-		err = s.within(ctx, try, func(ctx context.Context) error { return s.overtake(ctx, x) })
-	}
-	if err != nil {
+	if err := s.inTurn(ctx, func(ctx context.Context) error { return s.overtake(ctx, x) }); err != nil {
 		return nil, unavailable("claim a name", err)
 	}
 	if former := s.succeed(x); former != nil {
@@ -224,17 +224,26 @@ func (s *slots) newSlot(in peal.Inbox, what string, most int, lost func()) *Slot
 	return &Slot{slots: s, in: in, what: what, lost: lost, id: s.ids.Add(1), most: int32(most), number: none}
 }
 
-// within bounds the time of what is done for a caller. What was begun is not broken
-// off when the caller goes: nobody would know then what is held.
-func (s *slots) within(ctx context.Context, try bool, do func(context.Context) error) error {
-	patience := s.bus.cfg.Timeout
-	if try {
-		patience = min(patience, tryPatience)
+// inTurn does something for a caller, so many at a time: everybody connects at once
+// after a restart. What was begun is not broken off when the caller goes: nobody would
+// know then what is held.
+func (s *slots) inTurn(ctx context.Context, do func(context.Context) error) (err error) {
+	try, err := s.stall.admit()
+	if err != nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	deadline, err := s.gate.enter(ctx)
+	if err != nil {
+		s.stall.heard(err)
+		return err
+	}
+	defer func() { s.gate.leave(err == nil || errors.Is(err, peal.ErrTooManyConnections)) }()
+	if soon := time.Now().Add(tryPatience); try && soon.Before(deadline) {
+		deadline = soon
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
-	err := do(ctx)
-	switch {
+	switch err = do(ctx); {
 	case errors.Is(err, peal.ErrTooManyConnections):
 		s.stall.heard(nil)
 	case !errors.Is(err, errReplicasSilent): // else it is not the bucket that is silent

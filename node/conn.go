@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 )
@@ -18,6 +19,7 @@ const (
 	slowClient   reason = "slow_client" // took nothing for the write timeout; its cursor brings it back
 	draining     reason = "draining"
 	revoked      reason = "revoked"
+	overLimit    reason = "over_limit"    // others have all slots of the user, after JetStream was away for long
 	realmChanged reason = "realm_changed" // its configuration; the token may still be good
 )
 
@@ -27,6 +29,7 @@ var farewell = map[reason]struct{ code, message string }{
 	slowClient:   {"SLOW_CLIENT", "You took nothing for too long"},
 	draining:     {"DRAINING", "This server is going away: connect again"},
 	revoked:      {"REVOKED", "Your token is not good any more: sign in again"},
+	overLimit:    {"CONNECTION_LIMIT", "This user has too many open connections"},
 	realmChanged: {"DRAINING", "The rules of your realm have changed: connect again"},
 }
 
@@ -104,7 +107,8 @@ func (c *conn) end(why reason) {
 }
 
 // open takes in a connection and has the wheel look after it, unless the node
-// lets go of its connections by now. Each open that succeeds needs one leave.
+// lets go of its connections by now, or the connection's slot is lost. Each open that
+// succeeds needs one leave.
 //
 // The first heartbeat comes at a random time, so that connections that were
 // opened together do not stay in step, and some steps of the wheel before the
@@ -114,6 +118,9 @@ func (n *Node) open(c *conn) error {
 	defer n.mu.Unlock()
 	if n.draining.Load() {
 		return errDraining
+	}
+	if c.ended.Load() {
+		return peal.ErrTooManyConnections
 	}
 	n.conns[c] = struct{}{}
 	n.metrics.opens(c)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 // connectNotifications answers GET …/ticket/sse/notifications: the caller's
 // notifications.
 func (n *Node) connectNotifications(w http.ResponseWriter, r *request) error {
-	return n.connect(w, r, func(c *conn, after bus.Cursor) (*bus.Feed, badge, error) {
-		feed, err := n.bus.Follow(r.Context(), c.caller.Inbox, after, c)
+	return n.connect(w, r, func(ctx context.Context, c *conn, after bus.Cursor) (*bus.Feed, badge, error) {
+		feed, err := n.bus.Follow(ctx, c.caller.Inbox, after, c)
 		if err != nil {
 			return nil, badge{}, err
 		}
@@ -30,7 +31,7 @@ type badge struct {
 // connect answers a request for an event stream, for as long as the token is good and
 // the client stays. follow has a feed deliver to the connection what comes after a
 // cursor.
-func (n *Node) connect(w http.ResponseWriter, r *request, follow func(c *conn, after bus.Cursor) (*bus.Feed, badge, error)) error {
+func (n *Node) connect(w http.ResponseWriter, r *request, follow func(ctx context.Context, c *conn, after bus.Cursor) (*bus.Feed, badge, error)) error {
 	if err := r.acceptsEventStream(); err != nil {
 		return err
 	}
@@ -48,22 +49,23 @@ func (n *Node) connect(w http.ResponseWriter, r *request, follow func(c *conn, a
 	if err := n.paced(r, caller.Inbox); err != nil {
 		return err
 	}
-	if err := n.seated(r, caller.Inbox); err != nil {
-		return err
-	}
-	if err := n.sighted(); err != nil {
+	if err := n.mayOpen(r, caller.Inbox); err != nil {
 		return err
 	}
 
 	h := newHandler(w, r.Request, n.cfg.WriteTimeout)
 	c := &conn{node: n, caller: caller, transport: h}
-	feed, badge, err := follow(c, after)
+	var first badge
+	feed, err := n.seated(r, c, func(ctx context.Context) (feed *bus.Feed, err error) {
+		feed, first, err = follow(ctx, c, after)
+		return feed, err
+	})
 	if err != nil {
 		return err
 	}
 	defer feed.Close()
 
-	h.begin(greet(caller, feed.Start(), badge), feed)
+	h.begin(greet(caller, feed.Start(), first), feed)
 	if err := n.open(c); err != nil {
 		return err
 	}
@@ -79,20 +81,6 @@ func (n *Node) connect(w http.ResponseWriter, r *request, follow func(c *conn, a
 	// Aborted, not ended: after a clean end of the response some client
 	// libraries never come back.
 	panic(http.ErrAbortHandler)
-}
-
-// seated takes one of the user's seats for as long as the request lasts, unless
-// the node lets go of its connections.
-func (n *Node) seated(r *request, in peal.Inbox) error {
-	s := seat{r.route, in}
-	if err := n.limiter.take(s); err != nil {
-		return err
-	}
-	r.atEnd = append(r.atEnd, func() { n.limiter.release(s) })
-	if n.draining.Load() {
-		return errDraining
-	}
-	return nil
 }
 
 // paced refuses a connect of a user, or from an address, that connects too

@@ -43,5 +43,5 @@ func (n *Node) FillAnswers() (empty func()) {
 func (n *Node) Unfinished(in peal.Inbox) int {
 	n.unfinished.mu.Lock()
 	defer n.unfinished.mu.Unlock()
-	return n.unfinished.open[seat{inbox: in}]
+	return n.unfinished.open[in]
 }

@@ -120,20 +120,30 @@ func start(t testing.TB, change func(*config)) *site {
 // of s, and shares nothing else with it.
 func (s *site) another() *site {
 	s.t.Helper()
-	o := s.prepared(nil)
-	o.serve(siteConfig())
+	return s.anotherWith(func(*config) {})
+}
+
+// anotherWith is another, with a configuration of its own.
+func (s *site) anotherWith(change func(*config)) *site {
+	s.t.Helper()
+	cfg := siteConfig()
+	change(&cfg)
+	o := s.prepared(nil, cfg.bus)
+	o.serve(cfg)
 	return o
 }
 
 // prepared is another node that does not serve yet, and reaches JetStream by nats
 // if that is not nil.
-func (s *site) prepared(nats *sluggish) *site {
+func (s *site) prepared(nats *sluggish, cfg bus.Config) *site {
 	s.t.Helper()
 	o := &site{t: s.t, issuer: s.issuer, nats: s.nats, realms: s.realms, logs: &logs{}, secrets: s.secrets, served: make(chan error, 1)}
 	o.bus = bustest.Open(s.t, s.nats, func(c *bus.Config) {
+		cfg.Server = c.Server
 		if nats != nil {
-			c.Server = nats
+			cfg.Server = nats
 		}
+		*c = cfg
 	})
 	o.verifier = openVerifier(s.t, s.realms)
 	return o
@@ -463,6 +473,17 @@ func (s *site) metric(series string) float64 {
 		}
 	}
 	return value
+}
+
+// awaitSlots waits until so many slots are stored in the cluster, and no marker of one
+// that was freed.
+func (s *site) awaitSlots(want uint64) {
+	s.t.Helper()
+	js := bustest.JetStream(s.t, s.nats)
+	eventually(s.t, fmt.Sprintf("%d slots to be stored", want), func() bool {
+		slots, err := js.Stream(s.t.Context(), "KV_PEAL_LIMIT_local")
+		return err == nil && slots.CachedInfo().State.Msgs == want
+	})
 }
 
 // eventually waits for something that nobody tells of.

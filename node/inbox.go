@@ -144,21 +144,20 @@ func (n *Node) admit(r *request, in peal.Inbox) error {
 	if err := n.requests.take(in, time.Now()); err != nil {
 		return err
 	}
-	s := seat{inbox: in}
-	if n.unfinished.take(s) != nil {
+	if !n.unfinished.take(in) {
 		return &tooFast{"unfinished", time.Second}
 	}
-	r.atEnd = append(r.atEnd, func() { n.unfinished.release(s) })
+	r.atEnd = append(r.atEnd, func() { n.unfinished.release(in) })
 	return nil
 }
 
 // admitPoll is admit for a poll that waits, which is a connection of its user: it
-// takes one of the places of these, and leaves the others to those who do not wait.
+// takes one of the slots of these, and leaves the other places to those who do not wait.
 func (n *Node) admitPoll(r *request, in peal.Inbox) error {
 	if err := n.requests.take(in, time.Now()); err != nil {
 		return err
 	}
-	return n.seated(r, in)
+	return n.mayOpen(r, in)
 }
 
 // listing is the query of a list.

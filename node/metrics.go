@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/http"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -103,6 +104,8 @@ func newMetrics(n *Node) *metrics {
 		{"peal_events_worked_total", "Ticket events that this process has worked on, to their end.", &s.Worked},
 		{"peal_events_retried_total", "Ticket events that this process has put off, once for each time.", &s.Retried},
 		{"peal_events_buried_total", "Ticket events that this process has made dead letters of.", &s.Buried},
+		{"peal_slots_moved_total", "Connections whose slot somebody else had, and that got another in its place.", &s.SlotsMoved},
+		{"peal_slots_lost_total", "Connections that were ended because others have all slots of their user, and claims that were taken over.", &s.SlotsLost},
 		{"peal_feed_gaps_total", "Gaps declared to connections.", &s.Gaps},
 		{"peal_feed_reads_total", "Reads of stored messages for connections.", &s.Reads},
 		{"peal_feed_holes_total", "Holes in the chain of live messages, which were then read.", &s.Holes},
@@ -115,6 +118,13 @@ func newMetrics(n *Node) *metrics {
 	gauge := func(name, help string, value func() float64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
+	for reason, value := range map[string]*atomic.Int64{"full": &s.SlotsFull, "unknown": &s.SlotsUnknown} {
+		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "peal_slots_refused_total", Help: "Slots for connections that were asked for in vain: full, all of the user's are taken; unknown, JetStream does not say.",
+			ConstLabels: prometheus.Labels{"reason": reason},
+		}, func() float64 { return float64(value.Load()) }))
+	}
+	gauge("peal_slots_held", "Slots that the connections of this node hold in the cluster.", func() float64 { return float64(s.SlotsHeld.Load()) })
 	gauge("peal_inboxes_followed", "Inboxes with at least one connection here.", func() float64 { return float64(s.Followed.Load()) })
 	gauge("peal_events_waiting", "Ticket events that wait to be worked on, as this process has seen it of late; NaN if it does not work on them.", func() float64 {
 		if b, ok := s.Backlog(); ok {

@@ -19,10 +19,16 @@ const Base = "/api/v2/ticketing"
 
 // Config tunes a Node. The zero value is the production default.
 type Config struct {
-	// MaxPerUser is how many connections of one user may be open on one route,
-	// polls that wait among them. 0 means 5, negative no limit. It protects a
-	// node from a client that opens connections in a loop.
+	// MaxPerUser is how many connections of one user may be open on one route in
+	// the whole cluster, polls that wait among them, 1,000 at most. 0 means 5,
+	// negative no limit, and then nothing is asked or stored for it. It protects the
+	// nodes from a client that opens connections in a loop.
 	MaxPerUser int
+
+	// LimitLocally counts the connections of this node alone where JetStream does
+	// not say how many there are in the cluster, instead of refusing new ones. As
+	// soon as it does, those beyond the limit are ended.
+	LimitLocally bool
 
 	// ConnectsPerUser is how many connects of one user are taken a second, after
 	// a burst of 30 seconds' worth. 0 means 2, negative no limit. It protects a
@@ -133,7 +139,6 @@ type Node struct {
 	bodies, strangers room // of unfinished bodies
 	answers           room // of lists that are being sent
 
-	limiter    *limiter
 	unfinished *limiter                // of calls to a user's own inbox and preferences
 	users      *throttle[peal.Inbox]   // of connects
 	addresses  *throttle[netip.Prefix] // of connects
@@ -172,7 +177,6 @@ func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 	n.log = n.cfg.Logger
 	n.bodies.most, n.strangers.most, n.answers.most = maxBodies, maxStrangers, maxAnswers
 	n.unfinished = newLimiter(maxUnfinished)
-	n.limiter = newLimiter(n.cfg.MaxPerUser)
 	n.users = newThrottle[peal.Inbox]("user", n.cfg.ConnectsPerUser, userBurst)
 	n.addresses = newThrottle[netip.Prefix]("address", n.cfg.ConnectsPerAddress, addressBurst)
 	n.requests = newThrottle[peal.Inbox]("requests", n.cfg.RequestsPerUser, requestBurst)

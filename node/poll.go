@@ -27,7 +27,15 @@ const (
 // connection of the caller for as long as it waits, and ends when one would.
 func (n *Node) poll(w http.ResponseWriter, r *request, caller auth.Caller, q listing) error {
 	p := newPoll(q)
-	feed, err := n.bus.Follow(r.Context(), caller.Inbox, q.after, p)
+	c := &conn{node: n, caller: caller, transport: p, polls: true}
+	follow := func(ctx context.Context) (*bus.Feed, error) { return n.bus.Follow(ctx, caller.Inbox, q.after, p) }
+	var feed *bus.Feed
+	var err error
+	if p.waits {
+		feed, err = n.seated(r, c, follow)
+	} else {
+		feed, err = follow(r.Context())
+	}
 	if err != nil {
 		return err
 	}
@@ -37,7 +45,6 @@ func (n *Node) poll(w http.ResponseWriter, r *request, caller auth.Caller, q lis
 	patience := readPatience
 	if p.waits {
 		patience = q.wait
-		c := &conn{node: n, caller: caller, transport: p, polls: true}
 		if err := n.open(c); err != nil {
 			return err
 		}
@@ -223,6 +230,8 @@ func (p *poll) answer() ([]listed, pollEnd, error) {
 		return nil, pollEnd{}, fmt.Errorf("poll: %w", peal.ErrTokenExpired)
 	case p.why == revoked:
 		return nil, pollEnd{}, fmt.Errorf("poll: the token is not good any more: %w", peal.ErrUnauthenticated)
+	case p.why == overLimit:
+		return nil, pollEnd{}, fmt.Errorf("poll: %w", peal.ErrTooManyConnections)
 	case p.why == "" && !p.settled && !p.gap && len(p.found) == 0:
 		return nil, pollEnd{}, fmt.Errorf("poll: what is stored can't be read: %w", peal.ErrUnavailable)
 	}

@@ -202,7 +202,7 @@ func TestPollDeclaresAGap(t *testing.T) {
 	}
 }
 
-// A poll has a seat of its route while it waits, and gives it back however it
+// A poll has a slot of its route while it waits, and gives it back however it
 // ends.
 func TestPollIsAConnectionWhileItWaits(t *testing.T) {
 	everyProtocol(t, func(c *config) { c.node.MaxPerUser = 2 }, func(t *testing.T, s *site, client *http.Client) {
@@ -216,7 +216,7 @@ func TestPollIsAConnectionWhileItWaits(t *testing.T) {
 		s.connectBy(client, jane).greeting()
 		third := s.pollBy(client, s.user("acme", acme, "joe"), "wait=60&after=aaaaaaaa-1")
 		if !third.page().Gap {
-			t.Error("somebody else has no seat")
+			t.Error("somebody else has no slot")
 		}
 
 		first.leave()

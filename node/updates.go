@@ -14,9 +14,9 @@ import (
 // that the caller sees, has lost sight of, or with the role for it, of all of the
 // tenant. connected tells of the caller's inbox, as everywhere.
 func (n *Node) connectLists(w http.ResponseWriter, r *request) error {
-	return n.connect(w, r, func(c *conn, after bus.Cursor) (*bus.Feed, badge, error) {
+	return n.connect(w, r, func(ctx context.Context, c *conn, after bus.Cursor) (*bus.Feed, badge, error) {
 		// Both at once: a JetStream that hangs has as long as for one of them.
-		ctx, cancel := context.WithCancel(r.Context())
+		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		in := c.caller.Inbox
 		var count bus.Count

@@ -55,8 +55,11 @@ func (s *settings) check() error {
 	if _, err := dispatch.NewRules(s.templates.all, s.hosts()); err != nil {
 		return fmt.Errorf("%s: %w", s.configFile, err)
 	}
-	if s.maxPerUser < 0 {
-		return usagef("--max-connections-per-user must not be negative; 0 is no bound")
+	if s.maxPerUser < 0 || s.maxPerUser > bus.MaxSlots {
+		return usagef("--max-connections-per-user must be at most %d and not negative; 0 is no bound", bus.MaxSlots)
+	}
+	if s.withoutNATS != limitRefuse && s.withoutNATS != limitLocal {
+		return usagef("limit-without-nats must be %s or %s", limitRefuse, limitLocal)
 	}
 	if s.perUser < 0 || s.perAddress < 0 || s.requests < 0 || s.perTenant < 0 {
 		return usagef("connects-per-user, connects-per-address, requests-per-user and events-per-tenant must not be negative; 0 is no bound")

@@ -33,6 +33,7 @@ type settings struct {
 	retain          time.Duration
 	perInbox        int
 	maxPerUser      int
+	withoutNATS     string // what the limit does then: refuse or local
 	perUser         int // connects a second
 	perAddress      int // connects a second
 	requests        int // of a user for their inbox, a second
@@ -95,7 +96,7 @@ func newSettings(d defaults) *settings {
 		{name: "nats-listen", help: "`HOST:PORT` on which the embedded NATS takes other clients; without it, none", value: str(&s.natsListen, "")},
 		{name: "realms", help: "realms `FILE`: who issues tokens, for which tenants; read again when it changes, and on SIGHUP", value: str(&s.realms, "")},
 		{name: "region", help: "`NAME` of this region", value: str(&s.region, "local")},
-		{name: "max-connections-per-user", help: "open connections of a user on a route, `N`; 0: no bound", value: num(&s.maxPerUser, 5)},
+		{name: "max-connections-per-user", help: "open connections of a user on a route in the whole cluster, `N`; 0: no bound", value: num(&s.maxPerUser, 5)},
 		{name: "heartbeat", help: "time between heartbeats, `D`", value: dur(&s.heartbeat, 30*time.Second)},
 		{name: "drain-window", help: "time over which connections are let go when the node ends, `D`", value: dur(&s.drainWindow, d.drainWindow)},
 		{name: "log-format", help: "`text|json`", value: str(&s.logFormat, "text")},
@@ -103,6 +104,7 @@ func newSettings(d defaults) *settings {
 		{name: "ready-json", help: "print one line of JSON on standard output once ready", value: on(&s.readyJSON), flagOnly: true},
 
 		{name: "drain-delay", help: "how long the node goes on, not ready, before it drains", value: dur(&s.drainDelay, d.drainDelay), fileOnly: true},
+		{name: "limit-without-nats", help: "when JetStream does not say how many connections a user has in the cluster: `refuse|local`, refuse new ones or count those of this node", value: str(&s.withoutNATS, limitRefuse), fileOnly: true},
 		{name: "connects-per-user", help: "connects of a user a second, after a burst of 30 seconds' worth; 0: no bound", value: num(&s.perUser, 2), fileOnly: true},
 		{name: "connects-per-address", help: "connects from an address a second, after a burst of 10 seconds' worth; behind a proxy that is the proxy's address; 0: no bound", value: num(&s.perAddress, 1000), fileOnly: true},
 		{name: "requests-per-user", help: "requests of a user for their inbox a second, after a burst of 10 seconds' worth; 0: no bound", value: num(&s.requests, 50), fileOnly: true},

@@ -101,6 +101,7 @@ func orOff(d time.Duration) time.Duration {
 func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 	return node.Config{
 		MaxPerUser:         cmp.Or(s.maxPerUser, -1),
+		LimitLocally:       s.withoutNATS == limitLocal,
 		ConnectsPerUser:    cmp.Or(s.perUser, -1),
 		ConnectsPerAddress: cmp.Or(s.perAddress, -1),
 		RequestsPerUser:    cmp.Or(s.requests, -1),
@@ -116,6 +117,12 @@ func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 		Logger:             log,
 	}
 }
+
+// What may become of new connections when JetStream does not say how many a user has.
+const (
+	limitRefuse = "refuse"
+	limitLocal  = "local" // those of the node are counted
+)
 
 // What a process may do.
 const (
