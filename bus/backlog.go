@@ -16,8 +16,9 @@ const lookInterval = 10 * time.Second
 
 // Backlog is what waits to be worked on.
 type Backlog struct {
-	Waiting int       // so many ticket events, those under way among them
-	Oldest  time.Time // when the oldest of them was stored; zero if none waits
+	Waiting    int                 // so many ticket events, those under way among them
+	Oldest     time.Time           // when the oldest of them was stored; zero if none waits
+	Partitions [workPartitions]int // so many in each; all 0 as long as nobody has worked yet
 }
 
 // Backlog looks at the queue of ticket events. The error is a peal.ErrUnavailable or
@@ -58,6 +59,9 @@ func (b *Bus) lookAtQueue(ctx context.Context) (all Backlog, done map[int]uint64
 		}
 		done[partition] = c.AckFloor.Stream
 		waiting := int(c.NumPending) + c.NumAckPending
+		if partition >= 0 && partition < workPartitions {
+			all.Partitions[partition] = waiting
+		}
 		if all.Waiting += waiting; waiting == 0 {
 			continue
 		}
@@ -74,7 +78,7 @@ func (b *Bus) lookAtQueue(ctx context.Context) (all Backlog, done map[int]uint64
 	}
 	if state := s.CachedInfo().State; len(done) < workPartitions && state.Msgs > 0 {
 		// Nobody has worked yet, so everything waits.
-		return Backlog{int(state.Msgs), state.FirstTime}, done, nil
+		return Backlog{Waiting: int(state.Msgs), Oldest: state.FirstTime}, done, nil
 	}
 	return all, done, nil
 }

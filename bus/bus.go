@@ -176,6 +176,9 @@ type Bus struct {
 	wishes     *wishes       // of recipients
 	slots      *slots        // that this process holds
 	hung       hung          // replicas
+	roll       roll          // of the processes of the region
+	surveys    surveys       // of the streams
+	began      time.Time
 
 	cameBack chan struct{} // capacity 1: servers may have been started anew
 
@@ -197,6 +200,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		inboxReads: make(chan struct{}, maxReads),
 		cameBack:   make(chan struct{}, 1),
 		hung:       hung{since: time.Now()},
+		began:      time.Now(),
 	}
 	b.life, b.end = context.WithCancel(context.Background())
 	b.closing = b.life.Done()

@@ -1,8 +1,11 @@
 package bus
 
 import (
+	"cmp"
 	"log/slog"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -12,11 +15,14 @@ import (
 type health struct {
 	log *slog.Logger
 
-	mu   sync.Mutex           // protects lost
-	lost map[string]time.Time // what → since when
+	mu    sync.Mutex           // protects the rest
+	lost  map[string]time.Time // what → since when
+	found map[string]time.Time // what was lost and is back → since when
 }
 
-func newHealth(log *slog.Logger) *health { return &health{log: log, lost: make(map[string]time.Time)} }
+func newHealth(log *slog.Logger) *health {
+	return &health{log: log, lost: make(map[string]time.Time), found: make(map[string]time.Time)}
+}
 
 // lose notes that something does not answer.
 func (h *health) lose(what string, err error) {
@@ -36,10 +42,35 @@ func (h *health) find(what string) {
 	h.mu.Lock()
 	since, known := h.lost[what]
 	delete(h.lost, what)
+	if known {
+		h.found[what] = time.Now()
+	}
 	h.mu.Unlock()
 	if known {
 		h.log.Info("nats answers again", "what", what, "after", time.Since(since).Round(time.Millisecond))
 	}
+}
+
+// since is since when something is lost, or back; began, if it never was lost.
+func (h *health) since(what string, began time.Time) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if at, lost := h.lost[what]; lost {
+		return at
+	}
+	return cmp.Or(h.found[what], began)
+}
+
+// all is what is lost, the oldest first.
+func (h *health) all() []Lost {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]Lost, 0, len(h.lost))
+	for what, since := range h.lost {
+		all = append(all, Lost{what, since})
+	}
+	slices.SortFunc(all, func(a, b Lost) int { return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.What, b.What)) })
+	return all
 }
 
 // anyAway is for how long one of some things has been lost, the longest of them.

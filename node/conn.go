@@ -64,6 +64,7 @@ type conn struct {
 	caller    auth.Caller
 	transport transport
 	polls     bool
+	route     string // the metric label: notifications, list/updates
 	spoke     spoke
 	ended     atomic.Bool
 	opened    time.Time

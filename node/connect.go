@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/pealhq/peal"
@@ -54,7 +55,7 @@ func (n *Node) connect(w http.ResponseWriter, r *request, follow func(ctx contex
 	}
 
 	h := newHandler(w, r.Request, n.cfg.WriteTimeout)
-	c := &conn{node: n, caller: caller, transport: h}
+	c := &conn{node: n, caller: caller, transport: h, route: strings.TrimPrefix(r.route, Base+"/ticket/sse/")}
 	var first badge
 	feed, err := n.seated(r, c, func(ctx context.Context) (feed *bus.Feed, err error) {
 		feed, first, err = follow(ctx, c, after)

@@ -17,6 +17,7 @@ type metrics struct {
 	registry *prometheus.Registry
 
 	open       prometheus.Gauge
+	byRoute    *prometheus.GaugeVec
 	opened     prometheus.Counter
 	ended      *prometheus.CounterVec
 	age        prometheus.Histogram
@@ -39,6 +40,7 @@ func (m *metrics) opens(c *conn) {
 		return
 	}
 	m.open.Inc()
+	m.byRoute.WithLabelValues(c.route).Inc()
 	m.opened.Inc()
 }
 
@@ -49,6 +51,7 @@ func (m *metrics) leaves(c *conn, why reason) {
 		return
 	}
 	m.open.Dec()
+	m.byRoute.WithLabelValues(c.route).Dec()
 	m.ended.WithLabelValues(string(why)).Inc()
 	m.age.Observe(time.Since(c.opened).Seconds())
 }
@@ -75,6 +78,7 @@ func newMetrics(n *Node) *metrics {
 	m := &metrics{
 		registry:   r,
 		open:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_connections", Help: "Open connections."}),
+		byRoute:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "peal_route_connections", Help: "Open connections, by what they follow."}, []string{"route"}),
 		opened:     prometheus.NewCounter(prometheus.CounterOpts{Name: "peal_connections_opened_total", Help: "Connections that were opened."}),
 		ended:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_connections_ended_total", Help: "Connections that ended, by reason."}, []string{"reason"}),
 		age:        prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_connection_duration_seconds", Help: "How long connections were open, in seconds.", Buckets: []float64{1, 10, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600}}),
@@ -89,7 +93,7 @@ func newMetrics(n *Node) *metrics {
 		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_polls_waiting", Help: "Long polls that wait for a notification. They are not among the connections."}),
 	}
 	m.settled = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_event_settled_seconds", Help: "How long after they were stored ticket events were settled here, by what became of them, in seconds.", Buckets: append(durations, 10, 60, 600)}, []string{"outcome"})
-	r.MustRegister(m.open, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.events, m.inbox, m.waiting, m.settled)
+	r.MustRegister(m.open, m.byRoute, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.events, m.inbox, m.waiting, m.settled)
 
 	s := n.bus.Stats()
 	for _, c := range []struct {

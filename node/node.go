@@ -105,7 +105,10 @@ type Config struct {
 	// "/demo/". Not for production: it is how the dev command adds its issuer.
 	Mount map[string]http.Handler
 
-	// Version is what is told of this program in metrics.
+	// Roles are what this process does, as the status page tells: edge, dispatch.
+	Roles []string
+
+	// Version is what is told of this program in metrics and on the status page.
 	Version string
 
 	// Logger gets one line when something begins to matter and one when it
@@ -146,6 +149,12 @@ type Node struct {
 	events     *throttle[peal.Tenant]  // of tickets
 	wheel      *wheel
 	metrics    *metrics
+	lookout    *lookout
+
+	name, host string // of the process, in roll calls
+	pid        int
+	started    time.Time
+	listening  atomic.Pointer[string] // where the public port is; nil before Serve
 
 	leaving  atomic.Bool // told to end: not ready
 	draining atomic.Bool // lets go of its connections and takes no new ones
@@ -185,6 +194,9 @@ func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 	n.wheel = newWheel(time.Now())
 	n.refusals = newSampler(n.log)
 	n.metrics = newMetrics(n)
+	n.lookout = newLookout(n)
+	n.name, n.host, n.pid = processName()
+	n.started = time.Now()
 	return n
 }
 

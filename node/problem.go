@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -28,6 +29,8 @@ var (
 	errFormType      = errors.New("no form")
 	errFormTooLarge  = errors.New("form too large")
 	errBrowser       = errors.New("sent by a page in a browser")
+	errHost          = errors.New("a name that the admin port does not go by")
+	errManyLook      = fmt.Errorf("too many look at the status: %w", peal.ErrUnavailable)
 )
 
 // internal is every error that is not in problems. Its text stays in our log.
@@ -43,6 +46,7 @@ var problems = []struct {
 	{peal.ErrTokenExpired, problem{401, "UNAUTHENTICATED", "The token has expired"}},
 	{peal.ErrUnauthenticated, problem{401, "UNAUTHENTICATED", "A valid bearer token of the named realm is required"}},
 	{errBrowser, problem{403, "FORBIDDEN", "The admin port takes nothing from a page in a browser"}},
+	{errHost, problem{403, "FORBIDDEN", "The admin port is asked by an address, localhost, or a name of the network's own: a page could have any other name point here. Programs may send the header Sec-Peal"}},
 	{errOrigin, problem{403, "FORBIDDEN", "Only a page of this origin or of an allowed one may begin or end a session"}},
 	{peal.ErrForbidden, problem{403, "FORBIDDEN", "The token does not allow this"}},
 	{bus.ErrNoDeadLetter, problem{404, "NOT_FOUND", "There is no dead letter of this id, or not any more"}},
@@ -57,6 +61,7 @@ var problems = []struct {
 	{errMediaType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json, without a content encoding"}},
 	{peal.ErrTooManyConnections, problem{429, "CONNECTION_LIMIT", "This user has too many open connections"}},
 	{errTooFast, problem{429, "RATE_LIMIT", "Too many requests: wait as long as Retry-After, or retry:, says"}},
+	{errManyLook, problem{503, "UNAVAILABLE", "So many look at the status page already that there is no place left: load it without its script, or ask for status.json"}},
 	{peal.ErrUnavailable, problem{503, "UNAVAILABLE", "The service cannot do this at the moment"}},
 }
 

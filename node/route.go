@@ -77,6 +77,9 @@ func (n *Node) adminRoutes() []route {
 	metrics := n.metrics.page()
 	return append(n.healthRoutes(), []route{
 		{"GET", "/metrics", func(w http.ResponseWriter, r *request) error { metrics.ServeHTTP(w, r.Request); return nil }},
+		{"GET", "/", n.showStatus},
+		{"GET", "/status.json", n.tellStatus},
+		{"GET", "/status/events", n.followStatus},
 		{"POST", "/revoke", n.revokeAnywhere},
 		{"POST", "/purge", n.purge},
 		{"GET", "/dead", n.listDead},
@@ -102,7 +105,7 @@ func (n *Node) Admin() http.Handler {
 	profiles.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	profiles.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	profiles.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return n.router(n.adminRoutes(), map[string]http.Handler{"/debug/pprof/": profiles})
+	return n.guard(n.router(n.adminRoutes(), map[string]http.Handler{"/debug/pprof/": profiles}))
 }
 
 // router answers the calls of a port, and what is mounted by its prefix. It

@@ -45,6 +45,14 @@ func (n *Node) Serve(ctx, now context.Context, l Listeners) error {
 		servePublic = func(p net.Listener) error { return public.ServeTLS(p, "", "") }
 	}
 
+	n.listening.Store(new(l.Public.Addr().String()))
+	leaveRoll, err := n.bus.AnswerRoll(n.name, n.answerRoll)
+	if err != nil {
+		stop()
+		return fmt.Errorf("serve: %w", err)
+	}
+	defer leaveRoll()
+
 	failed := make(chan error, 2)
 	var running sync.WaitGroup
 	running.Go(func() { n.turn(base) })

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/node"
 )
 
 // adminCommands are the words after peal admin.
@@ -62,10 +63,14 @@ func (p *adminPort) resolve(fs *flag.FlagSet) error {
 	return nil
 }
 
+// byTool says that it is no page in a browser that calls: the admin port takes that
+// by any name.
+func byTool() http.Header { return http.Header{node.HeaderTool: {"peal"}} }
+
 // call posts to the admin port and prints the answer on one line.
 func (p *adminPort) call(ctx context.Context, c *call, path string, body any) error {
 	var answer json.RawMessage
-	if err := post(ctx, p.url+path, http.Header{}, body, &answer); err != nil {
+	if err := post(ctx, p.url+path, byTool(), body, &answer); err != nil {
 		return err
 	}
 	return printJSON(c.stdout, answer)

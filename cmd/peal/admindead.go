@@ -51,7 +51,7 @@ type deadLetter struct {
 
 // ask calls the admin port without a body.
 func (p *adminPort) ask(ctx context.Context, method, path string) ([]byte, error) {
-	answer, _, err := send(ctx, method, p.url+path, http.Header{}, nil)
+	answer, _, err := send(ctx, method, p.url+path, byTool(), nil)
 	return answer, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/pealhq/peal/auth"
@@ -98,6 +99,7 @@ func (s *service) authorize(cfg auth.Config, mount map[string]http.Handler) erro
 	}
 	nodeConfig := s.settings.nodeConfig(s.log)
 	nodeConfig.Mount = mount
+	nodeConfig.Roles = strings.Split(s.settings.roles, ",")
 	nodeConfig.HealthOnly = !s.settings.has(roleEdge)
 	s.node = node.New(nodeConfig, s.verifier, s.bus)
 	if !s.settings.has(roleDispatch) {

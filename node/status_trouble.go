@@ -1,0 +1,304 @@
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// trouble is something that wants an operator's attention.
+type trouble struct {
+	Level level  `json:"level"`
+	What  string `json:"what"`
+	See   string `json:"see"` // the heading of docs/operating.md that says what to do
+}
+
+// level is how bad it is.
+type level string
+
+const (
+	bad  level = "bad"  // somebody is not served, or soon will not be
+	warn level = "warn" // it can wait until the morning
+	note level = "note" // it is good to know
+)
+
+func (l level) rank() int { return slices.Index([]level{bad, warn, note}, l) }
+
+// The headings of docs/operating.md.
+const (
+	seeAway     = "NATS is away"
+	seeMissing  = "A process is missing"
+	seeReady    = "A process is not ready"
+	seeLost     = "A stream does not answer"
+	seeReplica  = "A replica is behind"
+	seeFull     = "A stream is nearly full"
+	seeDisk     = "The disk is full"
+	seeDead     = "Dead letters"
+	seeKeys     = "A realm has no keys"
+	seeClock    = "A clock is wrong"
+	seeVersions = "Versions differ"
+	seeWait     = "Events wait"
+	seeDescr    = "Descriptors run out"
+	seeRevoked  = "Revocations can't be seen"
+	seeForm     = "A process speaks another form"
+)
+
+// Bounds beyond which something is told.
+const (
+	missingAfter  = 4 * time.Second // silence of a process
+	nearlyFull    = 0.8             // of a bound
+	asGoodAsFull  = 0.95
+	clockOff      = 2.0  // seconds
+	clockBad      = 30.0 // seconds: tokens and events are judged by it
+	keysOld       = time.Hour
+	keysDie       = 20 * time.Hour // they serve for a day
+	unseenSeconds = 10.0
+	replicaLag    = 1000 // operations
+	waitWarn      = time.Minute
+	waitBad       = 5 * time.Minute
+)
+
+// troubles finds what is wrong, the worst first. It decides by the status alone.
+func troubles(s status) []trouble {
+	all := []trouble{}
+	add := func(l level, see, format string, args ...any) {
+		all = append(all, trouble{l, fmt.Sprintf(format, args...), see})
+	}
+	ofNATS(s, add)
+	for _, p := range s.Processes {
+		ofProcess(s, p, add)
+	}
+	ofVersions(s, add)
+	for _, st := range s.Streams {
+		ofStream(s, st, add)
+	}
+	ofQueue(s, add)
+	for _, r := range s.Realms {
+		ofRealm(r, add)
+	}
+	slices.SortStableFunc(all, func(a, b trouble) int { return cmp.Compare(a.Level.rank(), b.Level.rank()) })
+	return all
+}
+
+type addTrouble func(l level, see, format string, args ...any)
+
+// ofNATS is about the connections of the process that looks.
+func ofNATS(s status, add addTrouble) {
+	if s.NATS {
+		return
+	}
+	for _, p := range s.Processes {
+		if !p.Self {
+			continue
+		}
+		since := ""
+		for _, l := range p.NATS {
+			if !l.Up {
+				since = " since " + span(s.At.Sub(l.Since.Time))
+				break
+			}
+		}
+		add(bad, seeAway, "NATS is away from here%s: what is said of streams and of other processes is old", since)
+	}
+}
+
+func ofProcess(s status, p process, add addTrouble) {
+	switch {
+	case p.Silent && !s.NATS:
+		return
+	case p.Silent:
+		if quiet := s.At.Sub(p.Heard.Time); quiet > missingAfter {
+			add(bad, seeMissing, "%s is missing: it was heard of last %s ago, and has not said that it leaves", p.title(), span(quiet))
+		}
+		return
+	case !p.Told:
+		add(warn, seeForm, "%s answers in a form that this version does not know", p.Name)
+		return
+	}
+	switch p.NotReady {
+	case "":
+	case "draining":
+		add(note, seeReady, "%s lets go of its connections and ends", p.title())
+	default:
+		add(bad, seeReady, "%s is not ready: %s", p.title(), p.NotReady)
+	}
+	if p.Full != "" {
+		add(bad, seeDisk, "the JetStream in %s stores nothing: %s", p.title(), p.Full)
+	}
+	for _, l := range p.NATS {
+		if !l.Up && (s.NATS || !p.Self) {
+			add(bad, seeAway, "%s has lost its connection for what is %s, %s ago", p.title(), l.Purpose, span(s.At.Sub(l.Since.Time)))
+		}
+	}
+	for _, l := range p.Lost {
+		if s.NATS || !p.Self {
+			add(bad, seeLost, "%s has no answer from %s%s", p.title(), l.What, l.since(s))
+		}
+	}
+	if p.Unseen > unseenSeconds && p.NotReady == "" {
+		add(warn, seeRevoked, "%s has not seen revocations for %s", p.title(), span(seconds(p.Unseen)))
+	}
+	if p.Clock != nil && math.Abs(*p.Clock) > clockOff+p.Within {
+		l := warn
+		if math.Abs(*p.Clock) > clockBad+p.Within {
+			l = bad
+		}
+		add(l, seeClock, "the clock of %s is %s %s of most others", p.title(), span(seconds(math.Abs(*p.Clock))), ahead(*p.Clock))
+	}
+	if p.MaxDescriptors > 0 {
+		switch used := float64(p.Descriptors) / float64(p.MaxDescriptors); {
+		case used > asGoodAsFull:
+			add(bad, seeDescr, "%s has used %.0f %% of its descriptors: soon nobody can connect", p.title(), 100*used)
+		case used > nearlyFull:
+			add(warn, seeDescr, "%s has used %.0f %% of its descriptors", p.title(), 100*used)
+		}
+	}
+	if len(p.Realms.Without) > 0 && !p.Self && p.is(roleEdge) { // our own are told one by one
+		add(bad, seeKeys, "%s has no keys of %d of %d realms: %s", p.title(), p.Realms.Total-p.Realms.Usable, p.Realms.Total, strings.Join(p.Realms.Without, ", "))
+	}
+}
+
+func (l lost) since(s status) string {
+	if l.Since == nil {
+		return ""
+	}
+	return " since " + span(s.At.Sub(l.Since.Time))
+}
+
+func ofVersions(s status, add addTrouble) {
+	of := make(map[string]int)
+	for _, p := range s.Processes {
+		if p.Told && !p.Silent {
+			of[p.Version]++
+		}
+	}
+	if len(of) < 2 {
+		return
+	}
+	var said []string
+	for v, n := range of {
+		said = append(said, fmt.Sprintf("%s (%d)", v, n))
+	}
+	slices.Sort(said)
+	add(warn, seeVersions, "versions differ: %s", strings.Join(said, ", "))
+}
+
+func ofStream(s status, st stream, add addTrouble) {
+	what := "stream " + st.Name
+	if st.Bucket {
+		what = "bucket " + st.Name
+	}
+	if !s.NATS {
+		return
+	}
+	if st.Lacks != "" {
+		since := ""
+		if st.Since != nil {
+			since = ", since " + span(s.At.Sub(st.Since.Time))
+		}
+		switch st.Lacks {
+		case "no answer":
+			add(bad, seeLost, "%s does not answer%s", what, since)
+		case "no leader":
+			add(bad, seeLost, "%s has no leader%s", what, since)
+		case "not there":
+			add(bad, seeLost, "%s is not there%s", what, since)
+		default:
+			add(warn, seeLost, "%s can't be looked at%s: has this process the right to?", what, since)
+		}
+		return
+	}
+	if st.Seen == nil {
+		return
+	}
+	switch full := st.full(); {
+	case full >= asGoodAsFull && st.Refuses:
+		add(bad, seeFull, "%s is full to %.0f %% and refuses what is new", what, 100*full)
+	case full >= nearlyFull && st.Refuses:
+		add(warn, seeFull, "%s is full to %.0f %%: when it is full it refuses what is new", what, 100*full)
+	case full >= nearlyFull:
+		add(warn, seeFull, "%s is full to %.0f %%: when it is full it drops the oldest before their time", what, 100*full)
+	}
+	if strings.HasPrefix(st.Name, "PEAL_DEAD_") && st.Messages > 0 {
+		add(warn, seeDead, "%s set aside: peal admin dead list shows why", plural(st.Messages, "dead letter is", "dead letters are"))
+	}
+	for _, r := range st.Replicas {
+		switch {
+		case r.Offline:
+			add(warn, seeReplica, "%s has a copy on %s, which is not there", what, r.Server)
+		case !r.Current || r.Lag > replicaLag:
+			add(warn, seeReplica, "%s has a copy on %s that is %d operations behind", what, r.Server, r.Lag)
+		}
+	}
+	if missing := st.Copies - 1 - len(st.Replicas); missing > 0 && len(st.Replicas) > 0 {
+		add(warn, seeReplica, "%s has %d copies fewer than it should", what, missing)
+	}
+}
+
+func ofQueue(s status, add addTrouble) {
+	if s.Queue.Events == 0 || s.Queue.Seen == nil {
+		return
+	}
+	works := slices.ContainsFunc(s.Processes, func(p process) bool { return !p.Silent && (!p.Told || p.is(roleDispatch)) })
+	if !works && s.NATS {
+		add(bad, seeWait, "%s, and no process works on them", plural(uint64(s.Queue.Events), "event waits", "events wait"))
+		return
+	}
+	if s.Queue.Oldest == nil {
+		return
+	}
+	switch old := s.At.Sub(s.Queue.Oldest.Time); {
+	case old > waitBad:
+		add(bad, seeWait, "%s, the oldest for %s", plural(uint64(s.Queue.Events), "event waits", "events wait"), span(old))
+	case old > waitWarn:
+		add(warn, seeWait, "%s, the oldest for %s", plural(uint64(s.Queue.Events), "event waits", "events wait"), span(old))
+	}
+}
+
+func ofRealm(r realm, add addTrouble) {
+	switch {
+	case !r.Usable:
+		add(bad, seeKeys, "realm %s has no keys here: its users are refused%s", r.Realm, because(r.Wrong))
+	case r.Age == nil || r.Wrong == "":
+	case *r.Age > keysDie.Seconds():
+		add(bad, seeKeys, "the keys of realm %s are %s old, and serve for a day%s", r.Realm, span(seconds(*r.Age)), because(r.Wrong))
+	case *r.Age > keysOld.Seconds():
+		add(warn, seeKeys, "the keys of realm %s are %s old%s", r.Realm, span(seconds(*r.Age)), because(r.Wrong))
+	}
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (" + why + ")"
+}
+
+// title is how a process is called in a sentence.
+func (p process) title() string {
+	if p.Told && p.Host != "" {
+		return fmt.Sprintf("%s (pid %d)", p.Host, p.PID)
+	}
+	return p.Name
+}
+
+func (p process) is(role string) bool { return slices.Contains(p.Roles, role) }
+
+func plural(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return count(float64(n)) + " " + many
+}
+
+func ahead(seconds float64) string {
+	if seconds > 0 {
+		return "ahead"
+	}
+	return "behind"
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
