@@ -437,3 +437,17 @@ func (b *Bus) WorkAgain(ctx context.Context, partition int, done uint64) error {
 
 // HurrySlots has all slots renewed soon.
 func (b *Bus) HurrySlots() { b.slots.hurry() }
+
+// FlushLive waits until the server has taken what was said on the connection for what
+// is live.
+func (b *Bus) FlushLive() error { return b.live.Flush() }
+
+// CutLive ends that connection, as the end of the process would.
+func (b *Bus) CutLive() { b.live.Close() }
+
+// ForgetSurvey has the next survey ask again at once.
+func (b *Bus) ForgetSurvey() {
+	b.surveys.mu.Lock()
+	defer b.surveys.mu.Unlock()
+	b.surveys.began = time.Time{}
+}

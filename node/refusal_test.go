@@ -391,13 +391,13 @@ func TestUnknownPathsAndMethodsOfTheAdminPort(t *testing.T) {
 		r.URL.Host = strings.TrimPrefix(s.admin, "http://")
 		return s.do(r)
 	}
-	for _, path := range []string{"/", "/nope", "//revoke", "//livez", "/livez/", "/debug/pprof", "/debug/pprof//heap", "/x/../metrics", publishPath} {
+	for _, path := range []string{"/nope", "/status", "/status.json/", "//revoke", "//livez", "/livez/", "/debug/pprof", "/debug/pprof//heap", "/x/../metrics", publishPath} {
 		for _, method := range []string{"GET", "POST"} {
 			a := ask(method, path)
 			t.Run(method+" "+path, func(t *testing.T) { wantProblem(t, a, 404, "NOT_FOUND", "") })
 		}
 	}
-	for path, allow := range map[string]string{"/livez": "GET", "/readyz": "GET", "/metrics": "GET", "/revoke": "POST", "/purge": "POST", "/dead": "GET", "/dead/x/retry": "POST"} {
+	for path, allow := range map[string]string{"/": "GET", "/status.json": "GET", "/status/events": "GET", "/livez": "GET", "/readyz": "GET", "/metrics": "GET", "/revoke": "POST", "/purge": "POST", "/dead": "GET", "/dead/x/retry": "POST"} {
 		for _, method := range []string{"GET", "POST", "DELETE", "OPTIONS"} {
 			if method == allow {
 				continue

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
-	"github.com/pealhq/peal/sse"
 )
 
 // status is how the processes of the region, and the streams they stand on, are:
@@ -127,13 +127,16 @@ const (
 // showStatus answers GET {admin}/: the status as a page. It is whole without its
 // script, which only puts newer numbers in.
 func (n *Node) showStatus(w http.ResponseWriter, r *request) error {
+	if _, err := r.onlyQuery(); err != nil {
+		return err
+	}
 	v, err := n.lookout.look(r.Context())
 	if err != nil {
 		return err
 	}
 	nonce := rand.Text()
 	var page bytes.Buffer
-	if err := statusPage.ExecuteTemplate(&page, "page", pageView{status: v.status, Nonce: nonce, Style: statusStyle, Script: statusScript}); err != nil {
+	if err := statusPage.ExecuteTemplate(&page, "page", pageView{Status: v.status, Nonce: nonce, Style: statusStyle, Script: statusScript}); err != nil {
 		return err
 	}
 	h := w.Header()
@@ -149,6 +152,9 @@ func (n *Node) showStatus(w http.ResponseWriter, r *request) error {
 
 // tellStatus answers GET {admin}/status.json: the same for programs.
 func (n *Node) tellStatus(w http.ResponseWriter, r *request) error {
+	if _, err := r.onlyQuery(); err != nil {
+		return err
+	}
 	v, err := n.lookout.look(r.Context())
 	if err != nil {
 		return err
@@ -161,6 +167,9 @@ func (n *Node) tellStatus(w http.ResponseWriter, r *request) error {
 // has many lines.
 func (n *Node) followStatus(w http.ResponseWriter, r *request) error {
 	if err := r.acceptsEventStream(); err != nil {
+		return err
+	}
+	if _, err := r.onlyQuery(); err != nil {
 		return err
 	}
 	if !n.lookout.enter() {
@@ -183,7 +192,7 @@ func (n *Node) followStatus(w http.ResponseWriter, r *request) error {
 				return err
 			}
 			out.SetWriteDeadline(time.Now().Add(n.cfg.WriteTimeout))
-			if _, err := w.Write(frame(sse.Event{Name: "status", Data: encode(string(html))})); err != nil {
+			if _, err := fmt.Fprintf(w, "event: status\ndata: %s\n\n", encode(string(html))); err != nil {
 				return err
 			}
 			if err := out.Flush(); err != nil {

@@ -76,7 +76,8 @@ func (l *lookout) look(ctx context.Context) (*view, error) {
 		return nil, ctx.Err()
 	}
 	defer func() { <-l.turn }()
-	if l.last != nil && time.Since(l.last.at) < lookEvery {
+	lost := l.last != nil && l.last.status.NATS && !l.node.bus.Connected() // since: that is to be seen at once
+	if l.last != nil && !lost && time.Since(l.last.at) < lookEvery {
 		return l.last, nil
 	}
 	began := time.Now()
@@ -166,7 +167,10 @@ func setClocks(all []process, survey bus.Survey) {
 	slices.Sort(ahead)
 	middle := ahead[(len(ahead)-1)/2]
 	for i, p := range all {
-		if p.Clock != nil {
+		switch {
+		case p.Silent:
+			all[i].Clock, all[i].Within = nil, 0
+		case p.Clock != nil:
 			all[i].Clock = new(*p.Clock - middle)
 		}
 	}

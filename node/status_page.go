@@ -35,7 +35,7 @@ const docs = "https://github.com/pealhq/peal/blob/main/docs/operating.md"
 
 // pageView is what the whole page shows.
 type pageView struct {
-	status
+	Status status
 	Nonce  string
 	Style  template.CSS
 	Script template.JS
@@ -58,6 +58,7 @@ var statusPage = template.Must(template.New("").Funcs(template.FuncMap{
 	"levels":   levels,
 	"stopping": func(p process) bool { return p.NotReady == "draining" },
 	"up":       up,
+	"missing":  func(s status, p process) bool { return p.missing(s) },
 	"servers":  servers,
 }).Parse(statusHTML))
 
@@ -81,6 +82,9 @@ func size(n any) string {
 	for f >= 1000 && unit < len(units)-1 {
 		f /= 1024
 		unit++
+	}
+	if f == 0 {
+		return "0"
 	}
 	if unit == 0 || f >= 100 {
 		return fmt.Sprintf("%.0f\u202f%s", f, units[unit])

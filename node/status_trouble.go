@@ -110,8 +110,8 @@ func ofProcess(s status, p process, add addTrouble) {
 	case p.Silent && !s.NATS:
 		return
 	case p.Silent:
-		if quiet := s.At.Sub(p.Heard.Time); quiet > missingAfter {
-			add(bad, seeMissing, "%s is missing: it was heard of last %s ago, and has not said that it leaves", p.title(), span(quiet))
+		if p.missing(s) {
+			add(bad, seeMissing, "%s is missing: it was heard of last %s ago, and has not said that it leaves", p.title(), span(s.At.Sub(p.Heard.Time)))
 		}
 		return
 	case !p.Told:
@@ -234,7 +234,7 @@ func ofStream(s status, st stream, add addTrouble) {
 		}
 	}
 	if missing := st.Copies - 1 - len(st.Replicas); missing > 0 && len(st.Replicas) > 0 {
-		add(warn, seeReplica, "%s has %d copies fewer than it should", what, missing)
+		add(warn, seeReplica, "%s has %s fewer than it should", what, plural(uint64(missing), "copy", "copies"))
 	}
 }
 
@@ -242,7 +242,7 @@ func ofQueue(s status, add addTrouble) {
 	if s.Queue.Events == 0 || s.Queue.Seen == nil {
 		return
 	}
-	works := slices.ContainsFunc(s.Processes, func(p process) bool { return !p.Silent && (!p.Told || p.is(roleDispatch)) })
+	works := slices.ContainsFunc(s.Processes, func(p process) bool { return !p.missing(s) && (!p.Told || p.is(roleDispatch)) })
 	if !works && s.NATS {
 		add(bad, seeWait, "%s, and no process works on them", plural(uint64(s.Queue.Events), "event waits", "events wait"))
 		return
@@ -275,6 +275,12 @@ func because(why string) string {
 		return ""
 	}
 	return " (" + why + ")"
+}
+
+// missing reports whether a process has been silent for longer than an answer may be
+// late.
+func (p process) missing(s status) bool {
+	return p.Silent && s.At.Sub(p.Heard.Time) > missingAfter
 }
 
 // title is how a process is called in a sentence.
