@@ -106,11 +106,9 @@ func (st status) attends(see string) (what string) {
 // worker is a process that works on events, and answers nobody.
 func (s *site) worker() *site {
 	s.t.Helper()
-	o := s.prepared(nil)
-	cfg := siteConfig()
-	cfg.node.HealthOnly, cfg.node.Roles, cfg.node.Version = true, []string{"dispatch"}, "v2"
-	o.serve(cfg)
-	return o
+	return s.anotherWith(func(c *config) {
+		c.node.HealthOnly, c.node.Roles, c.node.Version = true, []string{"dispatch"}, "v2"
+	})
 }
 
 // Any process shows all of them, whatever they do, and the streams that they stand on:

@@ -192,6 +192,7 @@ curl -N %[2]s%[5]s/ticket/sse/notifications -H 'realmname: %[6]s' -H 'x-tenantid
 
 curl %[2]s%[5]s/ticket/notification -H 'realmname: %[6]s' -H 'x-tenantid: %[7]s' -H "Authorization: Bearer %[8]s desk --role %[9]s)" -H 'Content-Type: application/json' -d '%[10]s'
 
+  status page    %[11]s/
   metrics        %[11]s/metrics
   stop           Ctrl-C
 `, r.Version, r.URL, self, quoted(r.Data), node.Base, realmAcme, tenantAcme, token, rolePublish,
