@@ -443,7 +443,8 @@ func TestAdminPortIsNotForPages(t *testing.T) {
 		{"by a name that was pointed here", []edit{host("evil.example:8081")}, true},
 		{"by a name that ends like one of ours", []edit{host("evillocal")}, false}, // without a dot: nobody outside has it
 		{"by a name that begins like an address", []edit{host("127.0.0.1.evil.example")}, true},
-		{"by a name that contains one of ours", []edit{host("localhost.evil.example")}, true},
+		{"by a name that begins like one of ours", []edit{host("localhost.evil.example")}, true},
+		{"by a name that has one of ours inside", []edit{host("peal.internal.evil.example")}, true},
 		{"by a page of another origin", []edit{header("Origin", "https://evil.example")}, true},
 		{"by a page of another port", []edit{header("Sec-Fetch-Site", "same-site"), header("Sec-Fetch-Mode", "no-cors"), header("Sec-Fetch-Dest", "image")}, true},
 		{"as an image", []edit{header("Sec-Fetch-Site", "cross-site"), header("Sec-Fetch-Mode", "no-cors"), header("Sec-Fetch-Dest", "image")}, true},
