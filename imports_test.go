@@ -42,6 +42,7 @@ var rooms = []struct {
 	{"dispatch", []string{".", "auth", "bus", "intake", "sse"}, "dispatch and node run in different processes and meet only in the bus"},
 	{"node", []string{".", "auth", "bus", "intake", "sse", "web"}, "node and dispatch run in different processes and meet only in the bus"},
 	{"cmd/peal/bench", []string{"sse"}, "what measures a service is its client: it knows what comes over the wire, not who made it"},
+	{"cmd/peal/torture", nil, "it is a test, and what a test uses is no one's to build on"},
 	{"cmd/peal/torture/history", nil, "what was seen is written down by whoever saw it, and judged elsewhere"},
 	{"cmd/peal/torture/verdict", []string{"cmd/peal/torture/history"}, "a verdict that shared code with what it judges would share its errors"},
 	{"cmd/peal", []string{".", "sse", "web", "auth", "auth/issuer", "bus", "bus/embedded", "dispatch", "node", "cmd/peal/bench"},

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pealhq/peal/cmd/peal/torture/history"
@@ -41,6 +42,10 @@ func (c *Checker) dial(r *history.Record) {
 		c.broken(r, Unreadable, "device %s is of %s and of %s", r.Device, d.user.name, r.User)
 		return
 	}
+	if !c.join(r, d) {
+		return
+	}
+	d.dials = !d.began
 	c.conns[r.Conn] = &conn{name: r.Conn, node: r.Node, device: d, asked: r.Asked}
 }
 
@@ -59,9 +64,7 @@ func (c *Checker) open(r *history.Record) {
 		return
 	}
 	d, u := k.device, k.device.user
-	if !c.join(r, d) {
-		return
-	}
+	d.dials = false
 	c.report.Connects++
 	k.open, k.expires, k.from, k.until, k.slow = true, r.Expires, r.Server, r.Server, r.Slow
 	u.spans = append(u.spans, k)
@@ -96,6 +99,10 @@ func (c *Checker) refused(r *history.Record) {
 		return
 	}
 	delete(c.conns, r.Conn)
+	if k.device.dials {
+		k.device.dials = false
+		c.settleAll(k.device.user)
+	}
 	if r.Status == 0 {
 		c.report.Refusals["connect, no answer"]++
 		return
@@ -232,7 +239,6 @@ func (c *Checker) end(r *history.Record) {
 // when one was opened, for only then can there be one too many. Only what is certain
 // counts: that a connection was there between two things that the service said on it.
 func (c *Checker) limit(r *history.Record, u *user) {
-	keep := u.spans[:0]
 	for _, k := range u.spans {
 		n := 0
 		for _, other := range u.spans {
@@ -244,10 +250,6 @@ func (c *Checker) limit(r *history.Record, u *user) {
 			k.checked = true
 			c.broken(r, Limit, "%s has %d connections at once, the last of them %s, on %s", u.name, n, k.name, k.node)
 		}
-		if k.open || c.now-k.until < 2*slotsFor {
-			keep = append(keep, k)
-		}
 	}
-	clear(u.spans[len(keep):])
-	u.spans = keep
+	u.spans = slices.DeleteFunc(u.spans, func(k *conn) bool { return !k.open && c.now-max(k.until, k.ended) > 2*slotsFor })
 }

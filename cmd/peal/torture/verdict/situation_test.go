@@ -160,10 +160,12 @@ func TestLimitCountsWhatIsCertain(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		heard float64 // when the first is heard of last
+		old   int     // connections long ago
 		want  int
 	}{
-		{"the first may be gone when the sixth comes", 4.9, 0},
-		{"the first is there when the sixth comes", 5.1, 1},
+		{"the first may be gone when the sixth comes", 4.9, 0, 0},
+		{"the first is there when the sixth comes", 5.1, 0, 1},
+		{"others were there long ago", 4.9, 4, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := verdict.New(verdict.Config{})
@@ -171,6 +173,11 @@ func TestLimitCountsWhatIsCertain(t *testing.T) {
 			c.Take(&run)
 			conn := func(i int) string { return fmt.Sprint("c", i) }
 			take := func(r history.Record) { c.Take(&r) }
+			for i := range tt.old {
+				for _, r := range (records{dials(-1000, fmt.Sprint("old", i), fmt.Sprint("old", i)), opens(-1000, fmt.Sprint("old", i)), ends(-900, fmt.Sprint("old", i), history.Left)}) {
+					take(r)
+				}
+			}
 			for i := range 5 {
 				take(dials(float64(i)/10, conn(i), conn(i)))
 				take(opens(float64(i)/10, conn(i)))

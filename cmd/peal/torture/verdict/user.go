@@ -71,6 +71,7 @@ type device struct {
 	start uint64 // what is stored up to here need not come
 	place uint64 // everything up to here was told
 	began bool   // it has a place
+	dials bool   // it asks for its first one, which may be given already
 	conn  *conn
 
 	unread    int // what it shows
@@ -120,8 +121,12 @@ func (c *Checker) gone(r *history.Record) {
 		return
 	}
 	d.user.past[d.bit] = nil
-	for _, it := range d.user.items {
-		c.settle(d.user, it)
+	c.settleAll(d.user)
+}
+
+func (c *Checker) settleAll(u *user) {
+	for _, it := range u.items {
+		c.settle(u, it)
 	}
 }
 
@@ -179,7 +184,7 @@ func (c *Checker) settle(u *user, it *item) {
 		return
 	}
 	for _, d := range u.past {
-		if d != nil && d.start < it.seq && d.lacks(it) {
+		if d != nil && (d.dials || d.began && d.start < it.seq) && d.lacks(it) {
 			return
 		}
 	}

@@ -72,7 +72,8 @@ type gadget struct {
 	expires int64
 	back    int64 // when it may connect again
 	beat    int64
-	pending bool // a state event
+	pending bool            // a state event
+	opening *history.Record // what it is told first, which it has not read yet
 }
 
 // history makes the run of a seed.
@@ -210,6 +211,9 @@ func (w *world) move(u *citizen) {
 			if d.node == w.broken {
 				d.node = fmt.Sprint("edge-", w.r.IntN(nodes))
 			}
+		case d.opening != nil:
+			w.write(*d.opening)
+			d.opening = nil
 		case w.now >= d.expires:
 			w.now = max(w.now, d.expires+100)
 			w.write(history.Record{Kind: history.Error, Conn: d.conn, Device: d.name, Code: "TOKEN_EXPIRED"})
@@ -251,8 +255,8 @@ func (w *world) connect(d *gadget) {
 	}
 	d.expires, d.beat, d.pending = w.now+15e6+w.r.Int64N(60e6), w.now+5e6, false
 	w.write(history.Record{Kind: history.Dial, Conn: d.conn, Device: d.name, User: u.name, Node: d.node, Asked: asked})
-	w.write(history.Record{Kind: history.Open, Conn: d.conn, Device: d.name, User: u.name, Node: d.node, Cursor: u.cursor(d.place), Recovered: asked != "",
-		Unread: u.unread(d.next), Version: u.state(), Expires: d.expires, Server: w.now, Paused: 1e6})
+	d.opening = &history.Record{Kind: history.Open, Conn: d.conn, Device: d.name, User: u.name, Node: d.node, Cursor: u.cursor(d.place), Recovered: asked != "",
+		Unread: u.unread(d.next), Version: u.state(), Expires: d.expires, Server: w.now, Paused: 1e6}
 }
 
 func (w *world) deliver(d *gadget) {
@@ -263,6 +267,10 @@ func (w *world) deliver(d *gadget) {
 }
 
 func (w *world) end(d *gadget, how string, pause int64) {
+	if d.opening != nil {
+		w.write(*d.opening)
+		d.opening = nil
+	}
 	w.write(history.Record{Kind: history.End, Conn: d.conn, Device: d.name, How: how})
 	d.conn, d.back = "", w.now+pause
 }
@@ -295,6 +303,10 @@ func (w *world) settle() {
 			if d.conn == "" {
 				w.now = max(w.now, d.back)
 				w.connect(d)
+			}
+			if d.opening != nil {
+				w.write(*d.opening)
+				d.opening = nil
 			}
 			for d.next < len(u.log) {
 				w.deliver(d)
