@@ -80,9 +80,11 @@ func TestStatusTroubles(t *testing.T) {
 			s.Processes[1].Roles, s.Processes[1].Realms = []string{"edge", "dispatch"}, realmsPresent{Total: 3, Usable: 2, Without: []string{"x"}}
 		}, bad, seeKeys, "no keys of 1 of 3 realms: x"},
 		{"a worker without keys, which needs none", func(s *status) { s.Processes[1].Realms = realmsPresent{Total: 3, Without: []string{"x"}} }, "", "", ""},
-		{"a stream does not answer", func(s *status) { s.Streams[0].Lacks, s.Streams[0].Since = "no answer", before(5*time.Second) }, bad, seeLost, "stream PEAL_EVENT_x does not answer, since 5 s"},
-		{"a stream has no leader", func(s *status) { s.Streams[0].Lacks = "no leader" }, bad, seeLost, "has no leader"},
-		{"a bucket is not there", func(s *status) { s.Streams[1].Lacks, s.Streams[1].Bucket = "not there", true }, bad, seeLost, "bucket PEAL_DEAD_x is not there"},
+		{"a stream does not answer", func(s *status) { s.Streams[0].Lacks, s.Streams[0].Since = "no answer", before(5*time.Second) }, warn, seeLost, "stream PEAL_EVENT_x does not answer since 5 s"},
+		{"a stream has had no leader for long", func(s *status) { s.Streams[0].Lacks, s.Streams[0].Since = "no leader", before(time.Minute) }, bad, seeLost, "has no leader"},
+		{"a bucket is not there", func(s *status) {
+			s.Streams[1].Lacks, s.Streams[1].Bucket, s.Streams[1].Since = "not there", true, before(time.Minute)
+		}, bad, seeLost, "bucket PEAL_DEAD_x is not there"},
 		{"no right to look", func(s *status) { s.Streams[0].Lacks = "refused" }, warn, seeLost, "can't be looked at"},
 		{"a stream that refuses is nearly full", func(s *status) { s.Streams[0].Bytes = 80 }, warn, seeFull, "full to 80 %: when it is full it refuses"},
 		{"a stream that refuses is as good as full", func(s *status) { s.Streams[0].Bytes = 96 }, bad, seeFull, "96 % and refuses"},
@@ -90,14 +92,29 @@ func TestStatusTroubles(t *testing.T) {
 		{"a stream without a bound", func(s *status) { s.Streams[1].Bytes, s.Streams[1].MaxBytes = 99, 0 }, "", "", ""},
 		{"one dead letter", func(s *status) { s.Streams[1].Messages = 1 }, warn, seeDead, "1 dead letter is set aside"},
 		{"dead letters", func(s *status) { s.Streams[1].Messages = 1234 }, warn, seeDead, "1\u202f234 dead letters are"},
-		{"a replica is not there", func(s *status) { s.Streams[0].Replicas[1].Offline = true }, warn, seeReplica, "n3, which is not there"},
-		{"a replica lags", func(s *status) { s.Streams[0].Replicas[0].Current, s.Streams[0].Replicas[0].Lag = false, 17 }, warn, seeReplica, "n2 that is 17 operations behind"},
-		{"a replica is gone", func(s *status) { s.Streams[0].Replicas = s.Streams[0].Replicas[:1] }, warn, seeReplica, "1 copy fewer"},
+		{"a replica is not there", func(s *status) { s.Streams[0].Replicas[1].Offline = true }, warn, seeReplica, "server n3 is away or behind, by up to 0 operations, with its copy of stream PEAL_EVENT_x"},
+		{"a replica lags", func(s *status) { s.Streams[0].Replicas[0].Current, s.Streams[0].Replicas[0].Lag = false, 17 }, warn, seeReplica, "server n2 is away or behind, by up to 17 operations, with its copy of stream PEAL_EVENT_x"},
+		{"a replica is gone", func(s *status) { s.Streams[0].Replicas = s.Streams[0].Replicas[:1] }, warn, seeReplica, "fewer copies than there should be of stream PEAL_EVENT_x"},
+		{"a server with many copies is away", func(s *status) {
+			for i := range 9 {
+				s.Streams = append(s.Streams, stream{Name: fmt.Sprint("S", i), Seen: before(0), Copies: 3, Replicas: []replica{{Server: "n2", Current: true}, {Server: "n3", Lag: uint64(i)}}})
+			}
+		}, warn, seeReplica, "by up to 8 operations, with its copy of stream S0, stream S1, stream S2 and 6 more"},
+		{"many streams do not answer", func(s *status) {
+			for i := range 9 {
+				s.Streams = append(s.Streams, stream{Name: fmt.Sprint("S", i), Lacks: "no answer", Since: before(time.Minute)})
+			}
+		}, bad, seeLost, "stream S0, stream S1, stream S2 and 6 more do not answer since 1 min"},
+		{"a process has no answer from many", func(s *status) {
+			for i := range 32 {
+				s.Processes[1].Lost = append(s.Processes[1].Lost, lost{fmt.Sprint("consumer ", i), before(time.Duration(i) * time.Second)})
+			}
+		}, bad, seeLost, "consumer 0, consumer 1, consumer 2 and 29 more since 31 s"},
 		{"events wait for a while", func(s *status) { s.Queue.Oldest = before(2 * time.Minute) }, warn, seeWait, "3 events wait, the oldest for 2 min"},
 		{"events wait for long", func(s *status) { s.Queue.Oldest = before(time.Hour) }, bad, seeWait, "the oldest for 1 h"},
 		{"nobody works", func(s *status) { s.Processes = s.Processes[:1] }, bad, seeWait, "no process works on them"},
-		{"a realm has no keys", func(s *status) { s.Realms[0].Usable, s.Realms[0].Wrong = false, "404" }, bad, seeKeys, "realm acme has no keys here: its users are refused (404)"},
-		{"keys grow old", func(s *status) { s.Realms[0].Age, s.Realms[0].Wrong = new(7200.0), "404" }, warn, seeKeys, "2 h old (404)"},
+		{"a realm has no keys", func(s *status) { s.Realms[0].Usable, s.Realms[0].Wrong = false, "404" }, bad, seeKeys, "no keys here, and users are refused, of realm acme (404)"},
+		{"keys grow old", func(s *status) { s.Realms[0].Age, s.Realms[0].Wrong = new(7200.0), "404" }, warn, seeKeys, "more than an hour, of realm acme (404)"},
 		{"keys are about to end", func(s *status) { s.Realms[0].Age, s.Realms[0].Wrong = new(80000.0), "404" }, bad, seeKeys, "serve for a day"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -117,12 +134,24 @@ func TestStatusTroubles(t *testing.T) {
 	}
 }
 
+// A stream whose leader is alone says that it is well, and stores nothing.
+func TestStatusTroublesOfALostMajority(t *testing.T) {
+	s := calm()
+	for i := range s.Streams[0].Replicas {
+		s.Streams[0].Replicas[i].Current = false
+	}
+	got := troubles(s)
+	if len(got) != 3 || got[0].Level != bad || !strings.Contains(got[0].What, "stream PEAL_EVENT_x has no majority of its copies") || got[1].See != seeReplica || got[2].See != seeReplica {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // What is worst is said first.
 func TestStatusTroublesAreInOrder(t *testing.T) {
 	s := calm()
 	s.Processes[1].NotReady = "draining"
 	s.Processes[1].Version = "v2"
-	s.Streams[0].Lacks = "no leader"
+	s.Streams[0].Lacks, s.Streams[0].Since = "no leader", before(time.Hour)
 	var levels []level
 	for _, tr := range troubles(s) {
 		levels = append(levels, tr.Level)

@@ -51,6 +51,7 @@ var statusPage = template.Must(template.New("").Funcs(template.FuncMap{
 	"percent":  func(f float64) string { return fmt.Sprintf("%.0f", 100*f) },
 	"manual":   func(heading string) string { return docs + "#" + anchor(heading) },
 	"full":     stream.full,
+	"lack":     stream.lack,
 	"share":    share,
 	"offset":   offset,
 	"heat":     heat,

@@ -162,7 +162,7 @@ func TestStatusHasTheWholeCluster(t *testing.T) {
 		t.Errorf("refused %+v", st.Refused)
 	}
 	_, page := worker.adminGet("/")
-	for _, want := range []string{"PEAL_INBOX_local_0", "UNAUTHENTICATED", "realm dark has no keys", "versions differ", "dispatch · pid"} {
+	for _, want := range []string{"PEAL_INBOX_local_0", "UNAUTHENTICATED", "of realm dark", "versions differ", "dispatch · pid"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)
 		}

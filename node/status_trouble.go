@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -56,6 +57,7 @@ const (
 	keysOld       = time.Hour
 	keysDie       = 20 * time.Hour // they serve for a day
 	unseenSeconds = 10.0
+	electionLasts = 10 * time.Second
 	replicaLag    = 1000 // operations
 	waitWarn      = time.Minute
 	waitBad       = 5 * time.Minute
@@ -72,13 +74,15 @@ func troubles(s status) []trouble {
 		ofProcess(s, p, add)
 	}
 	ofVersions(s, add)
-	for _, st := range s.Streams {
-		ofStream(s, st, add)
+	if s.NATS { // else what is known of them is old
+		ofLacks(s, add)
+		ofReplicas(s, add)
+		for _, st := range s.Streams {
+			ofStream(st, add)
+		}
 	}
 	ofQueue(s, add)
-	for _, r := range s.Realms {
-		ofRealm(r, add)
-	}
+	ofRealms(s, add)
 	slices.SortStableFunc(all, func(a, b trouble) int { return cmp.Compare(a.Level.rank(), b.Level.rank()) })
 	return all
 }
@@ -133,10 +137,16 @@ func ofProcess(s status, p process, add addTrouble) {
 			add(bad, seeAway, "%s has lost its connection for what is %s, %s ago", p.title(), l.Purpose, span(s.At.Sub(l.Since.Time)))
 		}
 	}
-	for _, l := range p.Lost {
-		if s.NATS || !p.Self {
-			add(bad, seeLost, "%s has no answer from %s%s", p.title(), l.What, l.since(s))
+	if len(p.Lost) > 0 && (s.NATS || !p.Self) {
+		var what []string
+		var longest time.Duration
+		for _, l := range p.Lost {
+			what = append(what, l.What)
+			if l.Since != nil {
+				longest = max(longest, s.At.Sub(l.Since.Time))
+			}
 		}
+		add(lastingBad(longest), seeLost, "%s has no answer from %s%s", p.title(), several(what), since(longest))
 	}
 	if p.Unseen > unseenSeconds && p.NotReady == "" {
 		add(warn, seeRevoked, "%s has not seen revocations for %s", p.title(), span(seconds(p.Unseen)))
@@ -161,11 +171,28 @@ func ofProcess(s status, p process, add addTrouble) {
 	}
 }
 
-func (l lost) since(s status) string {
-	if l.Since == nil {
+// lastingBad is bad for what has lasted for a while: an election takes some seconds.
+func lastingBad(d time.Duration) level {
+	if d < electionLasts {
+		return warn
+	}
+	return bad
+}
+
+func since(d time.Duration) string {
+	if d <= 0 {
 		return ""
 	}
-	return " since " + span(s.At.Sub(l.Since.Time))
+	return " since " + span(d)
+}
+
+// several names the first few of a list.
+func several(all []string) string {
+	const few = 3
+	if len(all) <= few+1 {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:few], ", "), len(all)-few)
 }
 
 func ofVersions(s status, add addTrouble) {
@@ -186,34 +213,108 @@ func ofVersions(s status, add addTrouble) {
 	add(warn, seeVersions, "versions differ: %s", strings.Join(said, ", "))
 }
 
-func ofStream(s status, st stream, add addTrouble) {
-	what := "stream " + st.Name
-	if st.Bucket {
-		what = "bucket " + st.Name
+// title is how a stream is called in a sentence.
+func (s stream) title() string {
+	if s.Bucket {
+		return "bucket " + s.Name
 	}
-	if !s.NATS {
-		return
+	return "stream " + s.Name
+}
+
+// noMajority is what a stream lacks whose leader has too few copies with it: it stores
+// nothing.
+const noMajority = "no majority"
+
+// lack is why a stream does not do its work; "" if it does.
+func (s stream) lack() string {
+	if s.Lacks != "" || s.Seen == nil || len(s.Replicas) == 0 {
+		return s.Lacks
 	}
-	if st.Lacks != "" {
-		since := ""
-		if st.Since != nil {
-			since = ", since " + span(s.At.Sub(st.Since.Time))
+	current := 1
+	for _, r := range s.Replicas {
+		if r.Current && !r.Offline {
+			current++
 		}
-		switch st.Lacks {
-		case "no answer":
-			add(bad, seeLost, "%s does not answer%s", what, since)
-		case "no leader":
-			add(bad, seeLost, "%s has no leader%s", what, since)
-		case "not there":
-			add(bad, seeLost, "%s is not there%s", what, since)
-		default:
-			add(warn, seeLost, "%s can't be looked at%s: has this process the right to?", what, since)
+	}
+	if current < s.Copies/2+1 {
+		return noMajority
+	}
+	return ""
+}
+
+// ofLacks is about streams that do not do their work, those of one reason together:
+// when a server is away that goes for many.
+func ofLacks(s status, add addTrouble) {
+	for _, row := range []struct {
+		lack string
+		l    level
+		says string // of several, and of one
+		one  string
+	}{
+		{"not there", bad, "are not there", "is not there"},
+		{"no leader", bad, "have no leader", "has no leader"},
+		{noMajority, bad, "have no majority of their copies, and store nothing", "has no majority of its copies, and stores nothing"},
+		{"no answer", bad, "do not answer", "does not answer"},
+		{"refused", warn, "can't be looked at (has this process the right to?)", "can't be looked at (has this process the right to?)"},
+	} {
+		var which []string
+		var longest time.Duration
+		for _, st := range s.Streams {
+			if st.lack() != row.lack {
+				continue
+			}
+			which = append(which, st.title())
+			if st.Since != nil {
+				longest = max(longest, s.At.Sub(st.Since.Time))
+			}
 		}
+		says := row.says
+		if len(which) == 1 {
+			says = row.one
+		}
+		if len(which) > 0 {
+			l := row.l
+			if l == bad && row.lack != noMajority {
+				l = lastingBad(longest)
+			}
+			add(l, seeLost, "%s %s%s", several(which), says, since(longest))
+		}
+	}
+}
+
+// ofReplicas is about servers whose copies are behind, all of one together.
+func ofReplicas(s status, add addTrouble) {
+	behind := make(map[string][]string) // server → streams
+	most := make(map[string]uint64)     // server → operations
+	var fewer []string
+	for _, st := range s.Streams {
+		if st.Lacks != "" {
+			continue
+		}
+		for _, r := range st.Replicas {
+			if r.Offline || !r.Current || r.Lag > replicaLag {
+				behind[r.Server] = append(behind[r.Server], st.title())
+				most[r.Server] = max(most[r.Server], r.Lag)
+			}
+		}
+		if len(st.Replicas) > 0 && len(st.Replicas) < st.Copies-1 {
+			fewer = append(fewer, st.title())
+		}
+	}
+	for _, server := range slices.Sorted(maps.Keys(behind)) {
+		add(warn, seeReplica, "server %s is away or behind, by up to %s, with its copy of %s", server, plural(most[server], "operation", "operations"), several(behind[server]))
+	}
+	if len(fewer) > 0 {
+		add(warn, seeReplica, "there are fewer copies than there should be of %s", several(fewer))
+	}
+}
+
+// ofStream is about what a stream holds.
+func ofStream(st stream, add addTrouble) {
+	if st.Lacks != "" || st.Seen == nil {
 		return
 	}
-	if st.Seen == nil {
-		return
-	}
+	what := st.title()
 	switch full := st.full(); {
 	case full >= asGoodAsFull && st.Refuses:
 		add(bad, seeFull, "%s is full to %.0f %% and refuses what is new", what, 100*full)
@@ -224,17 +325,6 @@ func ofStream(s status, st stream, add addTrouble) {
 	}
 	if strings.HasPrefix(st.Name, "PEAL_DEAD_") && st.Messages > 0 {
 		add(warn, seeDead, "%s set aside: peal admin dead list shows why", plural(st.Messages, "dead letter is", "dead letters are"))
-	}
-	for _, r := range st.Replicas {
-		switch {
-		case r.Offline:
-			add(warn, seeReplica, "%s has a copy on %s, which is not there", what, r.Server)
-		case !r.Current || r.Lag > replicaLag:
-			add(warn, seeReplica, "%s has a copy on %s that is %d operations behind", what, r.Server, r.Lag)
-		}
-	}
-	if missing := st.Copies - 1 - len(st.Replicas); missing > 0 && len(st.Replicas) > 0 {
-		add(warn, seeReplica, "%s has %s fewer than it should", what, plural(uint64(missing), "copy", "copies"))
 	}
 }
 
@@ -258,15 +348,29 @@ func ofQueue(s status, add addTrouble) {
 	}
 }
 
-func ofRealm(r realm, add addTrouble) {
-	switch {
-	case !r.Usable:
-		add(bad, seeKeys, "realm %s has no keys here: its users are refused%s", r.Realm, because(r.Wrong))
-	case r.Age == nil || r.Wrong == "":
-	case *r.Age > keysDie.Seconds():
-		add(bad, seeKeys, "the keys of realm %s are %s old, and serve for a day%s", r.Realm, span(seconds(*r.Age)), because(r.Wrong))
-	case *r.Age > keysOld.Seconds():
-		add(warn, seeKeys, "the keys of realm %s are %s old%s", r.Realm, span(seconds(*r.Age)), because(r.Wrong))
+// ofRealms is about the keys that this process has: an issuer may serve many realms.
+func ofRealms(s status, add addTrouble) {
+	var without, ending, old []string
+	for _, r := range s.Realms {
+		name := r.Realm + because(r.Wrong)
+		switch {
+		case !r.Usable:
+			without = append(without, name)
+		case r.Age == nil || r.Wrong == "":
+		case *r.Age > keysDie.Seconds():
+			ending = append(ending, name)
+		case *r.Age > keysOld.Seconds():
+			old = append(old, name)
+		}
+	}
+	if len(without) > 0 {
+		add(bad, seeKeys, "there are no keys here, and users are refused, of realm %s", several(without))
+	}
+	if len(ending) > 0 {
+		add(bad, seeKeys, "keys serve for a day, and are nearly that old, of realm %s", several(ending))
+	}
+	if len(old) > 0 {
+		add(warn, seeKeys, "keys could not be fetched for more than an hour, of realm %s", several(old))
 	}
 }
 
