@@ -58,7 +58,7 @@ type Lack string
 
 const (
 	LacksAnswer Lack = "no answer" // within 2 s
-	LacksLeader Lack = "no leader" // a server says so
+	LacksLeader Lack = "no leader" // another says so
 	LacksStream Lack = "not there"
 	LacksRight  Lack = "refused" // an error of another kind
 )
@@ -205,6 +205,9 @@ func (b *Bus) askStream(ctx context.Context, was StreamState) (is StreamState, a
 			return lacks(LacksLeader)
 		}
 		return lacks(LacksRight)
+	}
+	if answer.Cluster != nil && answer.Cluster.Leader == "" {
+		return lacks(LacksLeader) // a copy says so, which knows no more than what it has
 	}
 	is = StreamState{
 		Name: was.Name, Bucket: was.Bucket, Seen: time.Now(),

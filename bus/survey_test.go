@@ -1,7 +1,10 @@
 package bus_test
 
 import (
+	"bytes"
 	"context"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/bustest"
+	"github.com/pealhq/peal/bus/embedded"
 )
 
 // waitAway waits until a bus has noticed that its server is not there.
@@ -132,4 +136,45 @@ func TestLinksSaySinceWhen(t *testing.T) {
 	lost = time.Now()
 	w.start(t, dir)
 	eventually(t, "all connections are back", away(true))
+}
+
+// leaderless is a server whose streams have copies that know of no leader.
+type leaderless struct {
+	*embedded.Server
+	now atomic.Bool
+}
+
+func (s *leaderless) InProcessConn() (net.Conn, error) {
+	c, err := s.Server.InProcessConn()
+	if err != nil {
+		return nil, err
+	}
+	return &leaderlessConn{c, s}, nil
+}
+
+type leaderlessConn struct {
+	net.Conn
+	s *leaderless
+}
+
+func (c *leaderlessConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.s.now.Load() {
+		copy(b[:n], bytes.ReplaceAll(b[:n], []byte(`"leader":"peal"`), []byte(`"leader":""    `)))
+	}
+	return n, err
+}
+
+// What a copy tells of a stream that has no leader is not taken for its state.
+func TestSurveySaysWhoHasNoLeader(t *testing.T) {
+	s := &leaderless{Server: bustest.Server(t)}
+	b := openOn(t, s.Server, func(c *bus.Config) { c.Server = s })
+	if st := streamOf(t, b.Survey(t.Context()), "PEAL_INBOX_local_0"); st.Lack != "" || st.Leader != "peal" {
+		t.Fatalf("got %+v, want it well", st)
+	}
+	s.now.Store(true)
+	b.ForgetSurvey()
+	if st := streamOf(t, b.Survey(t.Context()), "PEAL_INBOX_local_0"); st.Lack != bus.LacksLeader || st.Since.IsZero() {
+		t.Errorf("got %+v, want no leader", st)
+	}
 }

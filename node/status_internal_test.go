@@ -92,7 +92,7 @@ func TestStatusTroubles(t *testing.T) {
 		{"a stream without a bound", func(s *status) { s.Streams[1].Bytes, s.Streams[1].MaxBytes = 99, 0 }, "", "", ""},
 		{"one dead letter", func(s *status) { s.Streams[1].Messages = 1 }, warn, seeDead, "1 dead letter is set aside"},
 		{"dead letters", func(s *status) { s.Streams[1].Messages = 1234 }, warn, seeDead, "1\u202f234 dead letters are"},
-		{"a replica is not there", func(s *status) { s.Streams[0].Replicas[1].Offline = true }, warn, seeReplica, "server n3 is away or behind, by up to 0 operations, with its copy of stream PEAL_EVENT_x"},
+		{"a replica is not there", func(s *status) { s.Streams[0].Replicas[1].Offline = true }, warn, seeReplica, "server n3 is away or behind with its copy of stream PEAL_EVENT_x"},
 		{"a replica lags", func(s *status) { s.Streams[0].Replicas[0].Current, s.Streams[0].Replicas[0].Lag = false, 17 }, warn, seeReplica, "server n2 is away or behind, by up to 17 operations, with its copy of stream PEAL_EVENT_x"},
 		{"a replica is gone", func(s *status) { s.Streams[0].Replicas = s.Streams[0].Replicas[:1] }, warn, seeReplica, "fewer copies than there should be of stream PEAL_EVENT_x"},
 		{"a server with many copies is away", func(s *status) {

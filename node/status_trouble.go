@@ -302,7 +302,11 @@ func ofReplicas(s status, add addTrouble) {
 		}
 	}
 	for _, server := range slices.Sorted(maps.Keys(behind)) {
-		add(warn, seeReplica, "server %s is away or behind, by up to %s, with its copy of %s", server, plural(most[server], "operation", "operations"), several(behind[server]))
+		lag := ""
+		if most[server] > 0 {
+			lag = ", by up to " + plural(most[server], "operation", "operations") + ","
+		}
+		add(warn, seeReplica, "server %s is away or behind%s with its copy of %s", server, lag, several(behind[server]))
 	}
 	if len(fewer) > 0 {
 		add(warn, seeReplica, "there are fewer copies than there should be of %s", several(fewer))
