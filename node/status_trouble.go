@@ -180,7 +180,7 @@ func lastingBad(d time.Duration) level {
 }
 
 func since(d time.Duration) string {
-	if d <= 0 {
+	if d < time.Second {
 		return ""
 	}
 	return " since " + span(d)
