@@ -18,6 +18,8 @@ const (
 	tokenExpired reason = "token_expired"
 	slowClient   reason = "slow_client" // took nothing for the write timeout; its cursor brings it back
 	draining     reason = "draining"
+	natsAway     reason = "nats_away" // for longer than AwayLimit
+	tooOld       reason = "max_age"
 	revoked      reason = "revoked"
 	overLimit    reason = "over_limit"    // others have all slots of the user, after JetStream was away for long
 	realmChanged reason = "realm_changed" // its configuration; the token may still be good
@@ -28,6 +30,8 @@ var farewell = map[reason]struct{ code, message string }{
 	tokenExpired: {"TOKEN_EXPIRED", "Your token has expired"},
 	slowClient:   {"SLOW_CLIENT", "You took nothing for too long"},
 	draining:     {"DRAINING", "This server is going away: connect again"},
+	natsAway:     {"SUBSCRIPTION_ERROR", "Failed to subscribe to notification channel"},
+	tooOld:       {"DRAINING", "This connection has been open for long: connect again"},
 	revoked:      {"REVOKED", "Your token is not good any more: sign in again"},
 	overLimit:    {"CONNECTION_LIMIT", "This user has too many open connections"},
 	realmChanged: {"DRAINING", "The rules of your realm have changed: connect again"},
@@ -68,6 +72,7 @@ type conn struct {
 	spoke     spoke
 	ended     atomic.Bool
 	opened    time.Time
+	lifetime  time.Duration // after opened; 0: no bound
 
 	// Owned by watchCallers.
 	going bool // it is being let go, in its turn
@@ -126,7 +131,7 @@ func (n *Node) open(c *conn) error {
 	n.conns[c] = struct{}{}
 	n.metrics.opens(c)
 
-	c.opened = time.Now()
+	c.opened, c.lifetime = time.Now(), n.lifetime()
 	c.spoke.conn = c
 	c.beat = c.opened.Add(rand.N(max(n.cfg.Heartbeat-2*wheelStep, wheelStep)))
 	c.schedule(c.opened)
@@ -138,6 +143,9 @@ func (c *conn) schedule(now time.Time) {
 	next := c.beat
 	if c.caller.Expires.Before(next) {
 		next = c.caller.Expires
+	}
+	if retires := c.opened.Add(c.lifetime); c.lifetime > 0 && retires.Before(next) {
+		next = retires
 	}
 	c.node.wheel.set(&c.spoke, now, next)
 	if c.ended.Load() { // meanwhile: leave may have been here before us

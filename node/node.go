@@ -79,6 +79,17 @@ type Config struct {
 	// server of the cluster is started again.
 	AwayPatience time.Duration
 
+	// AwayLimit is how long NATS may be away before the node lets go of its
+	// connections, over the drain window, so that they look for a node that has it.
+	// 0 means 5 minutes, negative never. Shorter has everybody come back for nothing
+	// where NATS is away from all nodes.
+	AwayLimit time.Duration
+
+	// MaxAge is for how long a connection stays open, a tenth more or less. 0 means
+	// without a bound. It lets nodes that were added get their share of those that
+	// never end.
+	MaxAge time.Duration
+
 	// ActionHosts are the hosts that an absolute actionUrl of a notification
 	// may name, as host or host:port in lower case. Empty means none.
 	ActionHosts []string
@@ -127,6 +138,7 @@ func (c Config) withDefaults() Config {
 	c.DrainDelay = cmp.Or(c.DrainDelay, 5*time.Second)
 	c.DrainWindow = cmp.Or(c.DrainWindow, 30*time.Second)
 	c.AwayPatience = cmp.Or(c.AwayPatience, 30*time.Second)
+	c.AwayLimit = cmp.Or(c.AwayLimit, 5*time.Minute)
 	c.Version = cmp.Or(c.Version, "dev")
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c

@@ -232,6 +232,8 @@ func (p *poll) answer() ([]listed, pollEnd, error) {
 		return nil, pollEnd{}, fmt.Errorf("poll: the token is not good any more: %w", peal.ErrUnauthenticated)
 	case p.why == overLimit:
 		return nil, pollEnd{}, fmt.Errorf("poll: %w", peal.ErrTooManyConnections)
+	case p.why == natsAway && !p.gap && len(p.found) == 0:
+		return nil, pollEnd{}, fmt.Errorf("poll: NATS is away: %w", peal.ErrUnavailable)
 	case p.why == "" && !p.settled && !p.gap && len(p.found) == 0:
 		return nil, pollEnd{}, fmt.Errorf("poll: what is stored can't be read: %w", peal.ErrUnavailable)
 	}

@@ -83,7 +83,7 @@ func (n *Node) watchCallers(ctx context.Context) {
 			}
 		}
 		if len(changed) > 0 {
-			going.Go(func() { n.letGo(ctx, changed, realmChanged) })
+			going.Go(func() { n.letGo(ctx, changed, realmChanged, always) })
 		}
 		pause(ctx, max(reviewPause, reviewRest*time.Since(began)))
 	}

@@ -58,6 +58,7 @@ func (n *Node) Serve(ctx, now context.Context, l Listeners) error {
 	running.Go(func() { n.turn(base) })
 	stopFollowing := n.bus.FollowRevocations(n.take)
 	running.Go(func() { n.watchCallers(base) })
+	running.Go(func() { n.fence(base) })
 	running.Go(func() {
 		n.awaitSight(base)
 		failed <- servePublic(vigilant{l.Public})
@@ -80,7 +81,7 @@ func (n *Node) Serve(ctx, now context.Context, l Listeners) error {
 	n.drain(now)
 	last, cancel := context.WithTimeout(now, lastAnswers)
 	defer cancel()
-	public.Shutdown(last) // fails if it takes too long; then they are cut off
+	public.Shutdown(last) // the calls under way; fails if it takes too long, then they are cut off
 	return nil
 }
 
@@ -114,53 +115,6 @@ func (n *Node) server(base context.Context, h http.Handler) *http.Server {
 	}
 }
 
-// drain lets go of the connections: not ready at once, as before for the delay,
-// then one after the other over the window. It returns when none is left, or
-// soon after now has ended.
-func (n *Node) drain(now context.Context) {
-	n.log.Info("draining", "delay", max(n.cfg.DrainDelay, 0), "window", max(n.cfg.DrainWindow, 0))
-	n.leaving.Store(true)
-	pause(now, n.cfg.DrainDelay)
-	n.refuseConnections()
-
-	conns := n.connections()
-	n.letGo(now, conns, draining)
-	n.awaitLeave()
-	n.log.Info("drained", "connections", len(conns))
-}
-
-// letGo ends connections evenly over the drain window, and those that are left
-// at once when ctx ends.
-func (n *Node) letGo(ctx context.Context, conns []*conn, why reason) {
-	began := time.Now()
-	for i, c := range conns {
-		share := float64(i) / float64(len(conns))
-		pause(ctx, time.Until(began.Add(time.Duration(share*float64(n.cfg.DrainWindow)))))
-		c.end(why)
-	}
-}
-
-// refuseConnections lets no connection open any more.
-func (n *Node) refuseConnections() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.draining.Store(true)
-}
-
-// awaitLeave waits until the last words of all connections are written, or
-// should have been.
-func (n *Node) awaitLeave() {
-	late := time.NewTimer(lastWords + wheelStep)
-	defer late.Stop()
-	for len(n.connections()) > 0 {
-		select {
-		case <-n.left:
-		case <-late.C:
-			return
-		}
-	}
-}
-
 // pause waits, but not beyond the end of ctx.
 func pause(ctx context.Context, d time.Duration) {
 	if d <= 0 {
@@ -172,15 +126,4 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-t.C:
 	}
-}
-
-// connections lists the open connections.
-func (n *Node) connections() []*conn {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	conns := make([]*conn, 0, len(n.conns))
-	for c := range n.conns {
-		conns = append(conns, c)
-	}
-	return conns
 }

@@ -161,6 +161,10 @@ func (n *Node) wake(now time.Time, conns []*conn) {
 			c.end(tokenExpired)
 			continue
 		}
+		if c.lifetime > 0 && now.Sub(c.opened) >= c.lifetime {
+			c.end(tooOld)
+			continue
+		}
 		if !now.Before(c.beat) {
 			if c.beat = c.beat.Add(n.cfg.Heartbeat); c.beat.Before(now) {
 				c.beat = now.Add(n.cfg.Heartbeat) // we were held up

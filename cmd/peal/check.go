@@ -29,6 +29,9 @@ const (
 // and many a proxy for 60.
 const maxHeartbeat = time.Minute
 
+// minAge is the least that a connection may stay open.
+const minAge = time.Minute
+
 // maxPerInbox bounds what is read whole, and a read state with every second one read,
 // which takes 12 bytes for each of these: a message has at most 1 MiB.
 const maxPerInbox = 10_000
@@ -57,6 +60,9 @@ func (s *settings) check() error {
 	}
 	if s.maxPerUser < 0 || s.maxPerUser > bus.MaxSlots {
 		return usagef("--max-connections-per-user must be at most %d and not negative; 0 is no bound", bus.MaxSlots)
+	}
+	if s.maxAge > 0 && s.maxAge < minAge {
+		return usagef("max-connection-age must be at least %v: whoever is let go comes back at once; 0 is without a bound", minAge)
 	}
 	if s.withoutNATS != limitRefuse && s.withoutNATS != limitLocal {
 		return usagef("limit-without-nats must be %s or %s", limitRefuse, limitLocal)

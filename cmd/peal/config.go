@@ -34,14 +34,16 @@ type settings struct {
 	perInbox        int
 	maxPerUser      int
 	withoutNATS     string // what the limit does then: refuse or local
-	perUser         int // connects a second
-	perAddress      int // connects a second
-	requests        int // of a user for their inbox, a second
-	perTenant       int // ticket events a second
+	perUser         int    // connects a second
+	perAddress      int    // connects a second
+	requests        int    // of a user for their inbox, a second
+	perTenant       int    // ticket events a second
 	heartbeat       time.Duration
 	drainDelay      time.Duration
 	drainWindow     time.Duration
-	roles           string // separated by commas
+	awayLimit       time.Duration
+	maxAge          time.Duration // of a connection
+	roles           string        // separated by commas
 	templates       templates
 	actionHosts     string // separated by commas
 	corsOrigins     string // separated by commas
@@ -104,6 +106,8 @@ func newSettings(d defaults) *settings {
 		{name: "ready-json", help: "print one line of JSON on standard output once ready", value: on(&s.readyJSON), flagOnly: true},
 
 		{name: "drain-delay", help: "how long the node goes on, not ready, before it drains", value: dur(&s.drainDelay, d.drainDelay), fileOnly: true},
+		{name: "away-limit", help: "how long NATS may be away before connections are let go, over the drain window, to look for a node that has it; 0: they stay", value: dur(&s.awayLimit, 5*time.Minute), fileOnly: true},
+		{name: "max-connection-age", help: "how long a connection stays open, a tenth more or less; 0: without a bound", value: dur(&s.maxAge, 0), fileOnly: true},
 		{name: "limit-without-nats", help: "when JetStream does not say how many connections a user has in the cluster: `refuse|local`, refuse new ones or count those of this node", value: str(&s.withoutNATS, limitRefuse), fileOnly: true},
 		{name: "connects-per-user", help: "connects of a user a second, after a burst of 30 seconds' worth; 0: no bound", value: num(&s.perUser, 2), fileOnly: true},
 		{name: "connects-per-address", help: "connects from an address a second, after a burst of 10 seconds' worth; behind a proxy that is the proxy's address; 0: no bound", value: num(&s.perAddress, 1000), fileOnly: true},

@@ -168,6 +168,7 @@ func TestUsage(t *testing.T) {
 	cookies := write("cookies.yaml", "cookie-sessions: sometimes\n")
 	replicas := write("replicas.yaml", "replicas: 99\n")
 	negative := write("negative.yaml", "connects-per-user: -1\n")
+	ages := write("ages.yaml", "max-connection-age: 5s\n")
 	otherwise := write("otherwise.yaml", "limit-without-nats: maybe\n")
 	requests := write("requests.yaml", "requests-per-user: -1\n")
 	events := write("events.yaml", "events-per-tenant: -1\n")
@@ -214,6 +215,7 @@ func TestUsage(t *testing.T) {
 		{"configuration that is not there", []string{"dev", "--config", dir + "/no"}, 2, []string{"--config", "no such file"}},
 		{"heartbeat too short", []string{"dev", "--heartbeat", "1ms"}, 2, []string{"--heartbeat", "1s"}},
 		{"heartbeat too long", []string{"dev", "--heartbeat", "61s"}, 2, []string{"--heartbeat", "1m"}},
+		{"connections that are hardly open", []string{"config", "check", "--config", ages}, 2, []string{"max-connection-age", "1m"}},
 		{"limit above all slots", []string{"config", "check", "--max-connections-per-user", "1001"}, 2, []string{"--max-connections-per-user", "1000"}},
 		{"limit without NATS otherwise", []string{"config", "check", "--config", otherwise}, 2, []string{"limit-without-nats", "refuse", "local"}},
 		{"negative connects", []string{"config", "check", "--config", negative}, 2, []string{"connects-per-user"}},

@@ -109,6 +109,8 @@ func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 		Heartbeat:          s.heartbeat,
 		DrainDelay:         orOff(s.drainDelay),
 		DrainWindow:        orOff(s.drainWindow),
+		AwayLimit:          orOff(s.awayLimit),
+		MaxAge:             s.maxAge,
 		ActionHosts:        s.hosts(),
 		Origins:            s.origins(),
 		LocalOrigins:       s.localOrigins,

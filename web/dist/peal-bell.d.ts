@@ -68,8 +68,13 @@ export interface StreamError {
     code: ErrorCode;
     message: string;
 }
-/** By the last three is refused who connects by the session cookie */
-export type ErrorCode = "TOKEN_EXPIRED" | "REVOKED" | "DRAINING" | "SLOW_CLIENT" | "CONNECTION_LIMIT" | "RATE_LIMIT" | "UNAVAILABLE";
+/**
+ * `DRAINING` and `SUBSCRIPTION_ERROR`: connect again, another node may
+ * serve you. By the last three is refused who connects by the session
+ * cookie; by `CONNECTION_LIMIT` ends also who has lost the place to others
+ * while the node was cut off.
+ */
+export type ErrorCode = "TOKEN_EXPIRED" | "REVOKED" | "DRAINING" | "SLOW_CLIENT" | "SUBSCRIPTION_ERROR" | "CONNECTION_LIMIT" | "RATE_LIMIT" | "UNAVAILABLE";
 export interface Gap {
     code: GapCode;
     message: string;
