@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,6 +165,36 @@ func TestSlotWithoutAnAnswerIsFreed(t *testing.T) {
 	}
 	release()
 	eventually(t, "the slot of nobody to be freed", func() bool { return len(holders(t, js, jane)) == 1 })
+}
+
+// A server that says nothing says nothing of slots: they are kept, for longer than they
+// are stored, and held again when it does.
+func TestSlotsAreKeptWhileNothingIsSaid(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	h := &holding{wire: &wire{server: s}, n: writeConn}
+	b := openOn(t, s, func(c *bus.Config) {
+		shortSlots(c)
+		c.Server, c.Timeout = h, 300*time.Millisecond
+	})
+	other := openOn(t, s, shortSlots)
+	const users = 50
+	var lost atomic.Int64
+	for i := range users {
+		take(t, b, inbox(fmt.Sprint("user", i)), 1, func() { lost.Add(1) })
+	}
+	release := h.hold()
+	time.Sleep(4 * time.Second) // twice as long as a slot lasts: nothing is to happen
+	if n := lost.Load(); n != 0 {
+		t.Errorf("%d slots are taken to be lost", n)
+	}
+	release()
+	for i := range users {
+		eventually(t, "the slot to be held again", func() bool { return full(t, other, inbox(fmt.Sprint("user", i)), 1) })
+	}
+	if held := b.Stats().SlotsHeld.Load(); held != users || lost.Load() != 0 {
+		t.Errorf("%d slots are held and %d are lost, want %d and none", held, lost.Load(), users)
+	}
 }
 
 // Slots that can't be asked for are counted here, and are taken as soon as they can be.

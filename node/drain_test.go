@@ -98,7 +98,7 @@ func TestLettingGoStopsWhenNATSIsBack(t *testing.T) {
 	var nats *restarts
 	s := start(t, func(c *config) {
 		c.restart = func(r *restarts) { nats = r }
-		c.node.AwayLimit, c.node.DrainWindow = time.Second, time.Hour // the second would wait for minutes
+		c.node.AwayLimit, c.node.DrainWindow = 500*time.Millisecond, 28*time.Second // one in 7 s
 	})
 	open := s.crowd(4)
 	ended := make(chan int, len(open))
@@ -118,9 +118,10 @@ func TestLettingGoStopsWhenNATSIsBack(t *testing.T) {
 			}
 		}()
 	}
-	nats.restart(t, 3*time.Second)
+	nats.restart(t, 1500*time.Millisecond)
 	gone := <-ended
 	eventually(t, "NATS to be back", func() bool { return s.bus.Away() == 0 })
+	eventually(t, "the turn of the next", func() bool { return strings.Contains(s.logs.String(), "connections=1 kept=3") })
 	for i := range open {
 		if i != gone {
 			s.store(inbox(fmt.Sprint("user-", i)), note("n1"))
