@@ -121,19 +121,26 @@ func (b *Bus) erasedNotes(ctx context.Context) (map[erasedPlace]erasedUntil, err
 		}
 		for _, m := range a.messages {
 			next = m.seq + 1
-			var n erased
-			if json.Unmarshal(m.data, &n) != nil || n.Version != erasedVersion {
+			if !takeNote(notes, m) {
 				b.log.Warn("a note of a purge can't be read", "stream", erasedStream(b.cfg.Region), "sequence", m.seq)
-				continue
-			}
-			for _, e := range n.Of {
-				notes[erasedPlace{e.Stream, e.Filter}] = e
 			}
 		}
 		if a.pending == 0 || len(a.messages) == 0 {
 			return notes, nil
 		}
 	}
+}
+
+// takeNote takes a note in the place of older ones. It reports whether it can be read.
+func takeNote(notes map[erasedPlace]erasedUntil, m stored) bool {
+	var n erased
+	if json.Unmarshal(m.data, &n) != nil || n.Version != erasedVersion {
+		return false
+	}
+	for _, e := range n.Of {
+		notes[erasedPlace{e.Stream, e.Filter}] = e
+	}
+	return true
 }
 
 // keepErased does so whenever a connection has come back, until the bus closes.

@@ -47,6 +47,9 @@ func (b *Bus) Ensure(ctx context.Context) error {
 
 func (b *Bus) JetStream() jetstream.JetStream { return b.reads }
 
+// Config returns the configuration of b, for another on the same server.
+func (b *Bus) Config() Config { return b.cfg }
+
 func (b *Bus) Partitions() int { return len(b.partitions) }
 
 // Epoch returns the epoch of the stream of an inbox, as far as b knows.

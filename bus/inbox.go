@@ -176,12 +176,12 @@ func (b *Bus) look(ctx context.Context, in peal.Inbox, far func(readState) reach
 		if err != nil {
 			return box{}, err
 		}
-		c, err := part.contents(ctx, pl, far(s.state.in(known)))
+		c, err := part.contents(ctx, pl, far(part.in(s.state, known)))
 		if err != nil {
 			return box{}, err
 		}
 		if c.epoch == known { // else the stream is another one, of which nothing is read
-			return box{c, s.state.in(known), s.version}, nil
+			return box{c, part.in(s.state, known), s.version}, nil
 		}
 	}
 }
@@ -213,7 +213,7 @@ func (p *partition) readStored(m stored) (storedState, stateMessage) {
 		s.newer = v.Version > stateVersion
 		return s, stateMessage{More: true}
 	}
-	s.state = v.state()
+	s.state = p.known().carried(v.state())
 	return s, v
 }
 

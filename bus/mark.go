@@ -108,7 +108,7 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 	if before.newer {
 		return Marked{}, errNewerState
 	}
-	state := before.state.in(p.known().epoch)
+	state := p.in(before.state, p.known().epoch)
 	c, err := p.contents(ctx, pl, m.reach(state))
 	if err != nil {
 		return Marked{}, err

@@ -12,8 +12,7 @@ import (
 // floor but for unread, and those above it in read. What comes later is above
 // the floor, and so unread. The zero readState has nothing read.
 //
-// It speaks of sequences of one incarnation of the inbox stream. In another
-// nothing is read.
+// It speaks of sequences of one incarnation of the inbox stream: see partition.in.
 type readState struct {
 	epoch  Epoch
 	floor  uint64
@@ -45,14 +44,6 @@ func (s readState) oldestUnread() uint64 {
 		return s.unread[0]
 	}
 	return s.floor + 1
-}
-
-// in returns the state as it is in an incarnation of the inbox stream.
-func (s readState) in(e Epoch) readState {
-	if s.epoch != e {
-		return readState{epoch: e}
-	}
-	return s
 }
 
 // truncated reports whether unread notifications were dropped by the bound of

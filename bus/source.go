@@ -49,8 +49,9 @@ type source struct {
 // facts is what only the stream's leader can say.
 type facts struct {
 	epoch       Epoch
-	partitions  string // how many streams share the inboxes
-	first, last uint64 // sequences of the stream; of an empty one, first is last+1
+	lineage     lineage // before it
+	partitions  string  // how many streams share the inboxes
+	first, last uint64  // sequences of the stream; of an empty one, first is last+1
 	replicas    int
 	perSubject  int64 // how many messages of a subject are kept, with a witness
 	witness     bool  // the oldest of so many is one, and not shown
@@ -285,8 +286,8 @@ func (src *source) info(ctx context.Context, stream, subject string) (f facts, c
 		return facts{}, 0, unavailable(doing, answer.Error)
 	}
 	f = facts{
-		epoch: Epoch(answer.Config.Metadata[metaEpoch]),
-
+		epoch:      Epoch(answer.Config.Metadata[metaEpoch]),
+		lineage:    parseLineage(answer.Config.Metadata[metaLineage]),
 		partitions: answer.Config.Metadata[metaPartitions],
 		first:      answer.State.FirstSeq,
 		last:       answer.State.LastSeq,

@@ -267,7 +267,7 @@ func (f *Feed) full() bool {
 
 // reads reports whether a notification is read, as far as this process knows.
 func (h *hub) reads(at Cursor) bool {
-	return h.state.state.epoch == at.Epoch && h.state.state.has(at.Seq)
+	return h.part.in(h.state.state, at.Epoch).has(at.Seq)
 }
 
 // stateArrived takes a read state that was written.

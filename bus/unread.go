@@ -24,7 +24,7 @@ type census struct {
 // certain.
 func (p *partition) census(ctx context.Context, subject string, upTo Cursor, s readState) (c census, err error) {
 	const patience = 10
-	s = s.in(upTo.Epoch)
+	s = p.in(s, upTo.Epoch)
 	for round := range patience {
 		var still, lags bool
 		if c, still, lags, err = p.censusOnce(ctx, subject, upTo, s.floor); err != nil {
@@ -54,7 +54,7 @@ func (p *partition) census(ctx context.Context, subject string, upTo Cursor, s r
 
 // certain is a census by what the leader has: slower, and true.
 func (p *partition) certain(ctx context.Context, key, subject string, upTo Cursor, s readState) (census, error) {
-	s = s.in(upTo.Epoch)
+	s = p.in(s, upTo.Epoch)
 	in, err := p.contentsOf(ctx, key, subject, unreadOnes(s))
 	if err == nil && in.epoch != upTo.Epoch {
 		err = errRenewed

@@ -22,6 +22,8 @@ func adminCommands() []command {
 			"erase what is kept of a user, or of a whole tenant: notifications, read state, preferences", adminPurge},
 		{"ensure", "--nats URL[,URL] [--dry-run] [flags]",
 			"create the streams of a region that are missing, and bring the others to what the configuration says", adminEnsure},
+		{"epoch", "--nats URL[,URL] [--yes] [flags]",
+			"after streams were restored from a backup: let no cursor of before pass over what comes", adminEpoch},
 		{"dead", "COMMAND [flags]", "list, show, retry and drop ticket events that could not be worked on", adminDead},
 	}
 }

@@ -307,7 +307,7 @@ func deadDrop(ctx context.Context, c *call) error {
 			what += " of tenant " + t
 		}
 		fmt.Fprintf(c.stderr, "This erases %s at %s, for good. Type %s to go on: ", what, x.port.url, plain(name))
-		if err := confirm(ctx, c.stdin, name); err != nil {
+		if err := confirm(ctx, c.stdin, name, "erased"); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -45,7 +44,7 @@ func adminPurge(ctx context.Context, c *call) error {
 			return usagef("this erases %s for good, and there is no terminal to ask: say --yes if it is meant", e.what)
 		}
 		fmt.Fprintf(c.stderr, "This erases %s at %s, for good. Type %s to go on: ", e.what, port.url, plain(e.name))
-		if err := confirm(ctx, c.stdin, e.name); err != nil {
+		if err := confirm(ctx, c.stdin, e.name, "erased"); err != nil {
 			return err
 		}
 	}
@@ -77,8 +76,8 @@ func readErasure(fs *flag.FlagSet, tenant, user, namespace string) (e erasure, e
 	return e, nil
 }
 
-// confirm waits for a name to be typed.
-func confirm(ctx context.Context, in io.Reader, name string) error {
+// confirm waits for a name to be typed. done is what was not done without it.
+func confirm(ctx context.Context, in io.Reader, name, done string) error {
 	typed := make(chan string, 1)
 	go func() { // ends with the process, if nobody types
 		line, _ := bufio.NewReader(in).ReadString('\n') // before an error comes no name, or all of it
@@ -87,10 +86,10 @@ func confirm(ctx context.Context, in io.Reader, name string) error {
 	select {
 	case line := <-typed:
 		if line != name {
-			return errors.New("nothing was erased, for that was something else")
+			return fmt.Errorf("nothing was %s, for that was something else", done)
 		}
 		return nil
 	case <-ctx.Done():
-		return errors.New("nothing was erased, for it was stopped")
+		return fmt.Errorf("nothing was %s, for it was stopped", done)
 	}
 }

@@ -82,7 +82,7 @@ func TestConfirm(t *testing.T) {
 		{"jane \n", false},
 		{"yes\n", false},
 	} {
-		err := confirm(t.Context(), strings.NewReader(tt.typed), "jane")
+		err := confirm(t.Context(), strings.NewReader(tt.typed), "jane", "erased")
 		if (err == nil) != tt.want || err != nil && !strings.Contains(err.Error(), "nothing was erased") {
 			t.Errorf("%q: %v, want %v", tt.typed, err, tt.want)
 		}
@@ -92,7 +92,7 @@ func TestConfirm(t *testing.T) {
 	cancel()
 	never, end := io.Pipe()
 	defer end.Close()
-	if err := confirm(ctx, never, "jane"); err == nil || !strings.Contains(err.Error(), "nothing was erased") {
+	if err := confirm(ctx, never, "jane", "erased"); err == nil || !strings.Contains(err.Error(), "nothing was erased") {
 		t.Errorf("stopped: %v", err)
 	}
 }

@@ -237,6 +237,8 @@ func TestUsage(t *testing.T) {
 		{"token without dev", []string{"token", "--user", "jane", "--data", dir}, 1, []string{"peal dev"}},
 		{"streams of no cluster", []string{"admin", "ensure"}, 2, []string{"--nats"}},
 		{"streams of an embedded JetStream", []string{"admin", "ensure", "--data", dir}, 2, []string{"data", "--help"}},
+		{"epoch of no cluster", []string{"admin", "epoch"}, 2, []string{"--nats"}},
+		{"epoch without a terminal", []string{"admin", "epoch", "--nats", "nats://a", "--region", "eu"}, 2, []string{"region eu", "--yes"}},
 		{"config of nothing", []string{"config"}, 2, []string{"check", "print"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

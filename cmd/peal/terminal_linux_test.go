@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -127,6 +128,39 @@ func TestPurgeAsksOnATerminal(t *testing.T) {
 			seen, status := onTerminal(t, 80, tt.typed, append([]string{"admin", "purge", "--admin", s.URL, "--tenant", tenant}, tt.args...)...)
 			if status != tt.status || len(s.asked) != tt.asked || !strings.Contains(seen, tt.want) {
 				t.Errorf("exit status %d, asked %q, seen %q, want %d, %d and %q", status, s.asked, seen, tt.status, tt.asked, tt.want)
+			}
+		})
+	}
+}
+
+func TestEpochAsksOnATerminal(t *testing.T) {
+	listen := freeAddress(t)
+	startNATS(t, listen, t.TempDir())
+	args := []string{"--nats", "nats://" + listen}
+	config := filepath.Join(t.TempDir(), "peal.yaml")
+	if err := os.WriteFile(config, []byte("replicas: 1\npartitions: 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := do(t, nil, append([]string{"admin", "ensure", "--config", config}, args...)...); got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	for _, tt := range []struct {
+		name   string
+		typed  string
+		args   []string
+		status int
+		want   string
+		raised int
+	}{
+		{"another region", "eu\n", nil, 1, "nothing was changed", 0},
+		{"yes", "yes\n", nil, 1, "nothing was changed", 0},
+		{"the region", "local\n", nil, 0, "PEAL_INBOX_local_1: epoch ", 8},
+		{"unasked", "", []string{"--yes"}, 0, "8 streams have a new epoch", 8},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			seen, status := onTerminal(t, 80, tt.typed, append(append([]string{"admin", "epoch"}, args...), tt.args...)...)
+			if status != tt.status || !strings.Contains(seen, tt.want) || strings.Count(seen, ": epoch ") != tt.raised {
+				t.Errorf("exit status %d, seen %q, want %d, %q and %d streams", status, seen, tt.status, tt.want, tt.raised)
 			}
 		})
 	}
