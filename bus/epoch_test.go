@@ -130,7 +130,10 @@ func TestEpochIsRaisedBesideNodes(t *testing.T) {
 	d := x.device(-1)
 	markAs(t, x.b, x.h.in, bus.Mark{IDs: ids[:1]})
 	x.shows(d, 2)
-	before := x.b.Epoch(x.h.in)
+	before, err := x.b.Count(t.Context(), x.h.in)
+	if err != nil {
+		t.Fatal(err)
+	}
 	streams, err := bus.OpenStreams(t.Context(), x.b.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +143,10 @@ func TestEpochIsRaisedBesideNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.b.Look()
-	eventually(t, "the epoch is another", func() bool { return x.b.Epoch(x.h.in) != before })
+	eventually(t, "the epoch of read states, which is looked at last, is another", func() bool {
+		c, err := x.b.Count(t.Context(), x.h.in)
+		return err == nil && c.ReadState.Epoch != before.ReadState.Epoch
+	})
 	x.settles(d, 2)
 	more := x.publish(1)
 	x.settles(d, 3)

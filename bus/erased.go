@@ -29,6 +29,7 @@ type erased struct {
 type erasedUntil struct {
 	Stream  string    `json:"stream"`
 	Created time.Time `json:"created"`
+	Epoch   Epoch     `json:"epoch,omitempty"` // of a stream that has one
 	Filter  string    `json:"filter"`
 	UpTo    uint64    `json:"upTo"`
 }
@@ -55,7 +56,7 @@ func (b *Bus) note(ctx context.Context, groups [][]erasure) error {
 				streams[e.stream] = info
 			}
 			if info != nil && info.State.LastSeq > 0 {
-				n.Of = append(n.Of, erasedUntil{e.stream, info.Created, e.filter, info.State.LastSeq})
+				n.Of = append(n.Of, erasedUntil{e.stream, info.Created, Epoch(info.Config.Metadata[metaEpoch]), e.filter, info.State.LastSeq})
 			}
 		}
 	}
@@ -80,21 +81,24 @@ func (b *Bus) eraseAgain(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read what was purged: %w", err)
 	}
-	created := make(map[string]time.Time) // by stream
+	streams := make(map[string]*jetstream.StreamInfo)
 	for place, last := range notes {
-		if _, asked := created[place.stream]; !asked {
+		info, asked := streams[place.stream]
+		if !asked {
 			s, err := b.reads.Stream(ctx, place.stream)
 			if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 				return fmt.Errorf("look up stream %s: %w", place.stream, err)
 			}
 			if err == nil {
-				created[place.stream] = s.CachedInfo().Created
+				info = s.CachedInfo()
 			}
+			streams[place.stream] = info
 		}
-		if !created[place.stream].Equal(last.Created) {
-			continue // made anew since, and so its sequences are others
+		upTo := last.in(info)
+		if upTo == 0 {
+			continue
 		}
-		n, err := b.erase(ctx, erasure{stream: place.stream, filter: place.filter}, last.UpTo)
+		n, err := b.erase(ctx, erasure{stream: place.stream, filter: place.filter}, upTo)
 		if errors.Is(err, ErrNotPermitted) {
 			return nil // it is left to those who may: who purges can
 		}
@@ -106,6 +110,22 @@ func (b *Bus) eraseAgain(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// in returns up to which sequence of a stream what was erased is to stay away; 0 if
+// the stream was made anew since, and so its sequences are others. One that was
+// restored has another time, and a lineage.
+func (e erasedUntil) in(info *jetstream.StreamInfo) uint64 {
+	if info == nil {
+		return 0
+	}
+	if last, ok := parseLineage(info.Config.Metadata[metaLineage]).common(e.Epoch); ok {
+		return min(e.UpTo, last)
+	}
+	if !info.Created.Equal(e.Created) {
+		return 0
+	}
+	return e.UpTo
 }
 
 // erasedPlace is what a note is about.
