@@ -85,9 +85,10 @@ func runClients(p *plan) error {
 	return c.history.Close()
 }
 
-// join has all devices connect.
+// join has all devices connect, as ones that were never there.
 func (c *clients) join(over time.Duration) {
 	for i, d := range c.devices {
+		d.cursor, d.paused, d.recent = "", 0, nil
 		wait := over * time.Duration(i) / time.Duration(len(c.devices))
 		c.crew.Go(func() {
 			if !c.crew.over(wait) {

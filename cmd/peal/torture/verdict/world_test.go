@@ -83,7 +83,11 @@ func (s size) history(seed uint64) iter.Seq[*history.Record] {
 		for i := range s.users {
 			u := &citizen{name: fmt.Sprintf("t%d/ns/u%d", i%4, i/4), partition: i % len(w.seq)}
 			for d := range s.devices {
-				u.devices = append(u.devices, &gadget{user: u, name: fmt.Sprintf("%s#%d", u.name, d), node: fmt.Sprint("edge-", (i+d)%nodes)})
+				late := w.r.Int64N(s.lasting.Microseconds() / 2) // others are there and get what it may get too
+				if d == 0 {
+					late = 0
+				}
+				u.devices = append(u.devices, &gadget{back: w.now + late, user: u, name: fmt.Sprintf("%s#%d", u.name, d), node: fmt.Sprint("edge-", (i+d)%nodes)})
 			}
 			w.users = append(w.users, u)
 		}
