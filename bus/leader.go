@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -62,6 +63,31 @@ func leaderBy(ctx context.Context, nc *nats.Conn, stream string, get leaderGet) 
 	return m, nil
 }
 
+// leaseTime is for how long after the last word of a majority of its stream nobody
+// else can lead it: a server waits for at least 4 s before it stands for election, and
+// a leader that is there is heard of once a second.
+const leaseTime = 3 * time.Second
+
+var errDeposed = errors.New("who answers as its leader has heard of no majority lately")
+
+// leads reports whether who has told this of a stream, as its leader, can't have been
+// succeeded by another one yet. A server that was cut off, or held up, goes on
+// answering for ten seconds and more, and for some time after it is back; what was
+// stored meanwhile it does not know. Its word that a stream ends earlier would be taken
+// for a loss.
+func leads(c *jetstream.ClusterInfo) bool {
+	if c == nil || len(c.Replicas) == 0 {
+		return true
+	}
+	heard := 1 // itself
+	for _, r := range c.Replicas {
+		if r.Active > 0 && r.Active < leaseTime { // 0: never
+			heard++
+		}
+	}
+	return heard > (len(c.Replicas)+1)/2
+}
+
 // streamEnd asks the leader of a stream when it was created, which tells one
 // incarnation from another where there is no epoch, and for the sequence of its
 // last message.
@@ -72,15 +98,19 @@ func (b *Bus) streamEnd(ctx context.Context, stream string) (created time.Time, 
 		return time.Time{}, 0, unavailable(doing, err)
 	}
 	var answer struct {
-		Error   *jetstream.APIError   `json:"error"`
-		Created time.Time             `json:"created"`
-		State   jetstream.StreamState `json:"state"`
+		Error   *jetstream.APIError    `json:"error"`
+		Created time.Time              `json:"created"`
+		State   jetstream.StreamState  `json:"state"`
+		Cluster *jetstream.ClusterInfo `json:"cluster"`
 	}
 	if err := json.Unmarshal(msg.Data, &answer); err != nil {
 		return time.Time{}, 0, unavailable(doing, err)
 	}
 	if answer.Error != nil {
 		return time.Time{}, 0, unavailable(doing, answer.Error)
+	}
+	if !leads(answer.Cluster) {
+		return time.Time{}, 0, unavailable(doing, errDeposed)
 	}
 	return answer.Created, answer.State.LastSeq, nil
 }

@@ -44,6 +44,7 @@ type source struct {
 	mu    sync.Mutex // protects the rest; never held across a call to the bus
 	facts facts      // the last that were seen
 	next  *inquiry   // not asked yet; nil if nobody waits
+	short time.Time  // since when the leader says that the stream ends before what it had; zero: it does not
 }
 
 // facts is what only the stream's leader can say.
@@ -266,6 +267,8 @@ func (src *source) info(ctx context.Context, stream, subject string) (f facts, c
 	doing := "ask for stream " + stream
 	ctx, cancel := context.WithTimeout(ctx, src.bus.cfg.Timeout)
 	defer cancel()
+	// Before the question: what is stored meanwhile may be newer than the answer.
+	had := max(src.seen.Load(), src.known().last)
 	request, err := json.Marshal(map[string]string{"subjects_filter": subject})
 	if err != nil {
 		return facts{}, 0, err
@@ -275,15 +278,19 @@ func (src *source) info(ctx context.Context, stream, subject string) (f facts, c
 		return facts{}, 0, unavailable(doing, err)
 	}
 	var answer struct {
-		Error  *jetstream.APIError    `json:"error"`
-		Config jetstream.StreamConfig `json:"config"`
-		State  jetstream.StreamState  `json:"state"`
+		Error   *jetstream.APIError    `json:"error"`
+		Config  jetstream.StreamConfig `json:"config"`
+		State   jetstream.StreamState  `json:"state"`
+		Cluster *jetstream.ClusterInfo `json:"cluster"`
 	}
 	if err := json.Unmarshal(msg.Data, &answer); err != nil {
 		return facts{}, 0, unavailable(doing, err)
 	}
 	if answer.Error != nil {
 		return facts{}, 0, unavailable(doing, answer.Error)
+	}
+	if !leads(answer.Cluster) {
+		return facts{}, 0, unavailable(doing, errDeposed)
 	}
 	f = facts{
 		epoch:      Epoch(answer.Config.Metadata[metaEpoch]),
@@ -305,5 +312,36 @@ func (src *source) info(ctx context.Context, stream, subject string) (f facts, c
 	if f.first == 0 { // a stream that never held a message
 		f.first = f.last + 1
 	}
+	if stream == src.stream {
+		if err := src.doubt(f, had, time.Now()); err != nil {
+			return facts{}, 0, unavailable(doing, err)
+		}
+	}
 	return f, answer.State.Subjects[subject], nil
+}
+
+// certainAfter is for how long a leader has to say that a stream of several replicas
+// ends before what it had, until that is believed. One that was cut off and is back
+// takes the late answers of the others for fresh ones, until it hears in the same
+// moment, or with the next sign of life, that another leads: see leads.
+const certainAfter = 3 * time.Second
+
+var errShort = errors.New("its leader says that it ends before what it had: asked again, for it may be none any more")
+
+// doubt returns an error as long as facts are not to be believed though their leader
+// seems to lead: they say that the stream has lost what it had.
+func (src *source) doubt(f facts, had uint64, now time.Time) error {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	if f.replicas < 2 || f.epoch != src.facts.epoch || f.last >= had {
+		src.short = time.Time{}
+		return nil
+	}
+	if src.short.IsZero() {
+		src.short = now
+	}
+	if now.Sub(src.short) < certainAfter {
+		return errShort
+	}
+	return nil
 }
