@@ -113,7 +113,7 @@ func newCluster(t *testing.T, dir string, tune tuning) *cluster {
 			c.workers = append(c.workers, p)
 		}
 	}
-	// The first one makes the streams, once NATS has agreed on who leads.
+	c.ensure(pealBinary, config)
 	for _, p := range append(append([]*process{}, c.edges...), c.workers...) {
 		if err := c.serve(p, time.Minute); err != nil {
 			t.Fatal(err)
@@ -208,25 +208,53 @@ func openIssuer(dir, url string) (*issuer.Issuer, error) {
 	})
 }
 
-// natsServer is server i, which stores on its disk what it acknowledges.
+// secret is the password of all users of NATS.
+const secret = "torture"
+
+// natsServer is server i, which runs the configuration that is deployed.
 func (c *cluster) natsServer(binary string, i int) *process {
 	c.t.Helper()
-	name := fmt.Sprint("nats-", i)
-	h := c.network.hosts[name]
+	file, err := filepath.Abs("../../../deploy/nats/nats.conf")
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	var routes []string
 	for j := range servers {
-		routes = append(routes, strconv.Quote("nats://"+c.network.hosts[fmt.Sprint("nats-", j)].address(c.t, "cluster")))
+		routes = append(routes, strconv.Quote("nats://route:"+secret+"@"+c.network.hosts[fmt.Sprint("nats-", j)].address(c.t, "cluster")))
 	}
-	file := c.write(name+".conf", fmt.Sprintf(`server_name: %s
-listen: %q
-http: %q
-ping_interval: 5s
-ping_max: 2
-write_deadline: 5s
-jetstream { store_dir: %q, max_memory_store: 1G, max_file_store: 40G, sync_interval: always }
-cluster { name: torture, listen: %q, ping_interval: 5s, routes: [%s] }
-`, name, h.address(c.t, "nats"), h.address(c.t, "monitor"), c.disk(i), h.address(c.t, "cluster"), strings.Join(routes, ", ")))
-	return &process{host: h, name: name, args: []string{binary, "-c", file}, log: filepath.Join(c.dir, name+".log")}
+	name := fmt.Sprint("nats-", i)
+	h := c.network.hosts[name]
+	env := []string{
+		"NATS_NAME=" + name, "NATS_LISTEN=" + h.address(c.t, "nats"), "NATS_MONITOR=" + h.address(c.t, "monitor"), "NATS_CLUSTER_LISTEN=" + h.address(c.t, "cluster"),
+		"NATS_STORE=" + c.disk(i), "NATS_MAX_FILE=40G", "NATS_ROUTES=[" + strings.Join(routes, ", ") + "]", "NATS_ROUTE_PASSWORD=" + secret, "NATS_SYS_PASSWORD=" + secret,
+	}
+	for _, user := range []string{"NODE", "EDGE", "DISPATCH", "PUBLISHER", "ADMIN"} {
+		env = append(env, "PEAL_"+user+"_PASSWORD="+secret)
+	}
+	return &process{host: h, name: name, args: []string{binary, "-c", file}, env: env, log: filepath.Join(c.dir, name+".log")}
+}
+
+// urls are the addresses of NATS for one of its users.
+func (c *cluster) urls(user string) string {
+	var all []string
+	for _, p := range c.natsServers {
+		all = append(all, fmt.Sprintf("nats://%s:%s@%s", user, secret, p.host.address(c.t, "nats")))
+	}
+	return strings.Join(all, ",")
+}
+
+// ensure creates the streams, once the servers have agreed on who leads.
+func (c *cluster) ensure(binary, config string) {
+	c.t.Helper()
+	var out []byte
+	for late := time.Now().Add(time.Minute); time.Now().Before(late); {
+		var err error
+		if out, err = c.edges[0].host.command(binary, "admin", "ensure", "--nats", c.urls("admin"), "--config", config).CombinedOutput(); err == nil {
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	c.t.Fatalf("peal admin ensure: %s", out)
 }
 
 // service is a node or a worker.
@@ -236,13 +264,9 @@ func (c *cluster) service(binary string, i int, realms, config string, tune tuni
 	if i >= edges {
 		role, name = "dispatch", fmt.Sprint("work-", i-edges)
 	}
-	var urls []string
-	for _, p := range c.natsServers {
-		urls = append(urls, "nats://"+p.host.address(c.t, "nats"))
-	}
 	h := c.network.hosts[name]
 	return &process{host: h, name: name, log: filepath.Join(c.dir, name+".log"), args: []string{
-		binary, "serve", "--roles", role, "--realms", realms, "--config", config, "--nats", strings.Join(urls, ","), "--region", region,
+		binary, "serve", "--roles", role, "--realms", realms, "--config", config, "--nats", c.urls(role), "--region", region,
 		"--listen", h.address(c.t, "public"), "--admin", h.address(c.t, "admin"), "--max-connections-per-user", fmt.Sprint(tune.limit),
 		"--heartbeat", heartbeat.String(), "--drain-window", tune.drainWindow.String(), "--ready-json",
 	}}

@@ -21,6 +21,7 @@ type process struct {
 	host *host
 	name string
 	args []string // the program first
+	env  []string // besides that of this process
 	log  string   // a file, to which each start adds
 
 	mu    sync.Mutex // protects the rest
@@ -57,6 +58,7 @@ func (p *process) start(s starter) error {
 	defer log.Close()
 	fmt.Fprintf(log, "--- %s started at %s\n", p.name, time.Now().Format(time.RFC3339Nano))
 	cmd := p.host.command(p.args[0], p.args[1:]...)
+	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := cmd.StdinPipe()

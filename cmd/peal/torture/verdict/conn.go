@@ -20,7 +20,8 @@ type conn struct {
 	node    string
 	device  *device
 	asked   string
-	open    bool
+	open    bool // it may be there
+	greeted bool // it is certain that it was
 	slow    bool
 	expires int64
 
@@ -46,7 +47,9 @@ func (c *Checker) dial(r *history.Record) {
 		return
 	}
 	d.dials = !d.began
-	c.conns[r.Conn] = &conn{name: r.Conn, node: r.Node, device: d, asked: r.Asked}
+	k := &conn{name: r.Conn, node: r.Node, device: d, asked: r.Asked, open: true}
+	c.conns[r.Conn] = k
+	d.user.spans = append(d.user.spans, k) // it may be let in before we know
 }
 
 // find returns the connection of a record.
@@ -66,8 +69,7 @@ func (c *Checker) open(r *history.Record) {
 	d, u := k.device, k.device.user
 	d.dials = false
 	c.report.Connects++
-	k.open, k.expires, k.from, k.until, k.slow = true, r.Expires, r.Server, r.Server, r.Slow
-	u.spans = append(u.spans, k)
+	k.greeted, k.expires, k.from, k.until, k.slow = true, r.Expires, r.Server, r.Server, r.Slow
 	d.conn, d.unread, d.version = k, r.Unread, r.Version
 	c.back(r, d)
 	if k.expires != 0 && r.Server > k.expires+second {
@@ -102,6 +104,10 @@ func (c *Checker) refused(r *history.Record) {
 	if k.device.dials {
 		k.device.dials = false
 		c.settleAll(k.device.user)
+	}
+	k.open, k.ended = false, r.At
+	if r.Status != 0 {
+		k.ended = 0 // the service knows of it no more than we
 	}
 	if r.Status == 0 {
 		c.report.Refusals["connect, no answer"]++
@@ -153,7 +159,7 @@ func (c *Checker) event(r *history.Record) {
 	if k == nil {
 		return
 	}
-	if !k.open {
+	if !k.greeted {
 		c.broken(r, Undocumented, "connection %s begins with %s", k.name, r.Kind)
 		return
 	}
@@ -209,7 +215,7 @@ func (c *Checker) end(r *history.Record) {
 		return
 	}
 	delete(c.conns, r.Conn)
-	if !k.open {
+	if !k.greeted {
 		return
 	}
 	k.open, k.ended = false, r.At
@@ -240,9 +246,12 @@ func (c *Checker) end(r *history.Record) {
 // counts: that a connection was there between two things that the service said on it.
 func (c *Checker) limit(r *history.Record, u *user) {
 	for _, k := range u.spans {
+		if !k.greeted {
+			continue
+		}
 		n := 0
 		for _, other := range u.spans {
-			if other.from <= k.from && k.from <= other.until {
+			if other.greeted && other.from <= k.from && k.from <= other.until {
 				n++
 			}
 		}
