@@ -88,6 +88,24 @@ TICKETS ?= 200
 kills: ## kill workers, nodes and NATS while events are sent: EVENTS=10000 TICKETS=200 SEED=…
 	go test -run '^TestEventsSurviveKills$$' -count 1 -v -timeout 0 ./cmd/peal -kill.events $(EVENTS) -kill.tickets $(TICKETS) -kill.pause 2s -kill.seed $(SEED)
 
+# The size of a run of faults.
+USERS       ?= 500
+CONNECTIONS ?= 1500
+RATE        ?= 200
+FAULTS      ?=
+
+# As root, with iproute2 and nftables, each process has a network of its own.
+.PHONY: torture
+torture: ## let everything break that may, in a cluster of processes: TIME=5m SEED=… USERS=500 CONNECTIONS=1500 RATE=200 FAULTS='node killed,…'
+	go test -run '^TestTorture$$' -count 1 -v -timeout 0 ./cmd/peal/torture -torture.time $(TIME) -torture.seed $(SEED) \
+		-torture.users $(USERS) -torture.connections $(CONNECTIONS) -torture.rate $(RATE) -torture.faults '$(FAULTS)'
+
+ROUNDS ?= 50
+
+.PHONY: limit
+limit: ## connect 200 devices of a user at once to a cluster, and have 10,000 vanish: ROUNDS=50
+	go test -run '^TestLimit$$' -count 1 -v -timeout 0 ./cmd/peal/torture -limit.rounds $(ROUNDS)
+
 .PHONY: inbox-model
 inbox-model: ## run the model test of list, count and read state for long: TIME=10m SEED=…
 	go test -run '^TestInboxModel$$' -count 1 -v -timeout 0 ./bus -model.time $(TIME) -model.seed $(SEED)

@@ -71,6 +71,7 @@ type tuning struct {
 	perInbox    int
 	drainWindow time.Duration
 	disk        string // size of each server's disk, for mount
+	more        string // lines of the configuration
 }
 
 // newCluster starts everything and returns when it serves.
@@ -103,8 +104,8 @@ func newCluster(t *testing.T, dir string, tune tuning) *cluster {
 			t.Fatal(err)
 		}
 	}
-	config := c.write("peal.yaml", fmt.Sprintf("partitions: %d\nreplicas: 3\nper-inbox: %d\nevents-per-tenant: 0\nconnects-per-address: 0\nrequests-per-user: 0\ndrain-delay: 1s\n",
-		tune.partitions, tune.perInbox))
+	config := c.write("peal.yaml", fmt.Sprintf("partitions: %d\nreplicas: 3\nper-inbox: %d\nevents-per-tenant: 0\nconnects-per-address: 0\nrequests-per-user: 0\ndrain-delay: 1s\n%s",
+		tune.partitions, tune.perInbox, tune.more))
 	for i := range edges + workers {
 		p := c.service(pealBinary, i, realms, config, tune)
 		if i < edges {
