@@ -136,12 +136,8 @@ func (c *cluster) write(name, content string) string {
 // disk of this machine; its own where it may be mounted, so that it can be filled.
 func (c *cluster) disks(size string) {
 	c.t.Helper()
-	base := "/dev/shm"
-	if _, err := os.Stat(base); err != nil {
-		base = os.TempDir()
-	}
-	var err error
-	if c.store, err = os.MkdirTemp(base, "peal-torture-"); err != nil {
+	c.store = filepath.Join(stores(), fmt.Sprint("peal-torture-", os.Getpid()))
+	if err := os.Mkdir(c.store, 0o700); err != nil {
 		c.t.Fatal(err)
 	}
 	for i := range servers {
@@ -154,6 +150,14 @@ func (c *cluster) disks(size string) {
 			}
 		}
 	}
+}
+
+// stores is where disks are.
+func stores() string {
+	if _, err := os.Stat("/dev/shm"); err != nil {
+		return os.TempDir()
+	}
+	return "/dev/shm"
 }
 
 func (c *cluster) disk(i int) string { return filepath.Join(c.store, fmt.Sprint("nats-", i)) }
@@ -301,12 +305,16 @@ func (c *cluster) end() {
 	for _, p := range append(append(append([]*process{}, c.edges...), c.workers...), c.natsServers...) {
 		p.stop(syscall.SIGKILL, time.Second)
 	}
-	if c.network.apart {
-		for i := range servers {
-			syscall.Unmount(c.disk(i), syscall.MNT_DETACH)
-		}
+	removeStore(c.store)
+}
+
+// removeStore removes the disks of a run.
+func removeStore(dir string) {
+	disks, _ := filepath.Glob(filepath.Join(dir, "nats-*"))
+	for _, disk := range disks {
+		syscall.Unmount(disk, syscall.MNT_DETACH) // fails for one that is a folder
 	}
-	os.RemoveAll(c.store)
+	os.RemoveAll(dir)
 }
 
 // get reads what a monitoring or admin port says.

@@ -77,6 +77,9 @@ func newNetwork(t *testing.T, names ...string) *network {
 
 // possible returns why there can be no namespaces.
 func (n *network) possible() error {
+	if *tortureLoopback {
+		return errors.New("-torture.loopback")
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("only root may make them")
 	}
@@ -103,10 +106,21 @@ func sweep() {
 		if err != nil {
 			continue // that of a pair, which goes with its namespace
 		}
-		if _, err := os.Stat(fmt.Sprint("/proc/", pid)); errors.Is(err, os.ErrNotExist) {
+		if !lives(pid) {
 			remove(prefix)
 		}
 	}
+	disks, _ := filepath.Glob(filepath.Join(stores(), "peal-torture-*"))
+	for _, dir := range disks {
+		if pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), "peal-torture-")); err == nil && !lives(pid) {
+			removeStore(dir)
+		}
+	}
+}
+
+func lives(pid int) bool {
+	_, err := os.Stat(fmt.Sprint("/proc/", pid))
+	return !errors.Is(err, os.ErrNotExist)
 }
 
 // remove removes a network.
