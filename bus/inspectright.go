@@ -1,0 +1,226 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Right is something that a NATS user has to be allowed, and whether it is.
+type Right struct {
+	Kind    RightKind
+	Subject string
+	Err     error // nil: allowed; an ErrDenied; or why it is not known
+}
+
+// RightKind is what a right is needed for.
+type RightKind string
+
+// The kinds, in the order in which Rights tells of them.
+const (
+	RightAsk     RightKind = "ask JetStream"  // for streams and consumers
+	RightRead    RightKind = "read"           // what is stored
+	RightListen  RightKind = "listen"         // to what is live
+	RightPublish RightKind = "publish"        // what is to be stored
+	RightWork    RightKind = "work on events" // pull and settle them
+	RightCreate  RightKind = "create streams" // only where one is missing
+	RightPurge   RightKind = "purge"          // for who erases a user or a tenant
+)
+
+// Unprobed are the subjects on which a process has to be allowed to publish though
+// Rights can't find out: whoever listens would act on what comes there.
+func (i *Inspector) Unprobed() []string {
+	return []string{subject("purged", string(i.cfg.Region)), subject(keyRevoked)}
+}
+
+// Rights finds out what a process may do that answers clients and publishers (edge),
+// that works on ticket events (dispatch), or both. Nothing is stored or changed by
+// it: what is published names a stream that does not exist as the one it is for, and
+// requests lack what would make them do something.
+func (i *Inspector) Rights(ctx context.Context, edge, dispatch bool) []Right {
+	p := probes{inspector: i, region: i.cfg.Region, partitions: i.partitions(ctx)}
+	p.common()
+	if edge {
+		p.edge(ctx)
+	}
+	if dispatch {
+		p.dispatch()
+	}
+	p.request(RightCreate, "STREAM.CREATE."+eventStream(p.region), "{}") // of a stream of another name
+	rights := p.requests(ctx)
+	return append(rights, p.listen(ctx)...)
+}
+
+// Tokens of what does not exist: a tenant is never of zeros alone.
+const nobody, nothing = "00000000-0000-0000-0000-000000000000", "doctor"
+
+// foreign names no stream. Whatever is published for it is refused before it is
+// stored.
+const foreign = "PEAL_DOCTOR_NOWHERE"
+
+// probes are what is to be found out.
+type probes struct {
+	inspector  *Inspector
+	region     Region
+	partitions int
+
+	asked    []Right // with requests, by index
+	messages []*nats.Msg
+	heard    []string // subjects to listen on
+}
+
+// request asks JetStream for something that it refuses.
+func (p *probes) request(kind RightKind, call, body string) {
+	msg := nats.NewMsg("$JS.API." + call)
+	msg.Data = []byte(body)
+	p.ask(kind, msg)
+}
+
+// publish publishes something that no stream takes.
+func (p *probes) publish(subject string) {
+	msg := nats.NewMsg(subject)
+	msg.Header.Set(jetstream.ExpectedStreamHeader, foreign)
+	p.ask(RightPublish, msg)
+}
+
+func (p *probes) ask(kind RightKind, msg *nats.Msg) {
+	p.asked, p.messages = append(p.asked, Right{Kind: kind, Subject: msg.Subject}), append(p.messages, msg)
+}
+
+// common is what every process needs.
+func (p *probes) common() {
+	r := string(p.region)
+	for n := range p.partitions {
+		p.request(RightAsk, "STREAM.INFO."+inboxStream(p.region, n), "")
+		p.publish(subject("inbox", r, strconv.Itoa(n), nobody, nothing, escape(nothing)))
+	}
+	p.read(inboxStream(p.region, 0))
+	p.read(ticketStream(p.region))
+	p.read(erasedStream(p.region))
+	p.read(bucketStream(prefBucket(p.region)))
+	p.heard = append(p.heard, subject("purged", r))
+}
+
+// read asks any replica of a stream, and its leader, for a message that is not there.
+func (p *probes) read(stream string) {
+	p.request(RightRead, "DIRECT.GET."+stream, `{"seq":1,"next_by_subj":"peal.doctor"}`)
+	p.request(RightRead, "STREAM.MSG.GET."+stream, `{"last_by_subj":"peal.doctor"}`)
+}
+
+// edge is what who answers clients and publishers needs besides.
+func (p *probes) edge(ctx context.Context) {
+	r := string(p.region)
+	p.read(stateStream(p.region, 0))
+	p.read(bucketStream(revokedBucket()))
+	p.publish(subject("event", r, nobody, escape(nothing)))
+	p.publish(subject("erased", r))
+	for _, bucket := range []string{prefBucket(p.region), queueBucket(p.region), revokedBucket(), limitBucket(p.region)} {
+		p.publish(keySubject(bucket, nothing))
+	}
+	p.request(RightPurge, "STREAM.PURGE."+inboxStream(p.region, 0), `{"filter":"peal.doctor","seq":1,"keep":1}`) // both can't be asked for
+	p.heard = append(p.heard, subject(keyRevoked))
+	for n := range p.partitions {
+		p.publish(subject("state", r, strconv.Itoa(n), nobody, nothing, escape(nothing)))
+		p.live(ctx, inboxStream(p.region, n), subject("live", r, strconv.Itoa(n)), nobody+"."+nothing+"."+escape(nothing))
+		p.live(ctx, stateStream(p.region, n), subject("livestate", r, strconv.Itoa(n)), nobody+"."+nothing+"."+escape(nothing))
+	}
+	p.live(ctx, ticketStream(p.region), subject("liveticket", r), nobody)
+}
+
+// live is the subject on which what a stream stores under a key is heard.
+func (p *probes) live(ctx context.Context, stream, before, key string) {
+	p.heard = append(p.heard, liveSubject(before, p.epoch(ctx, stream), key))
+}
+
+// epoch is that of a stream, or one that could be.
+func (p *probes) epoch(ctx context.Context, stream string) Epoch {
+	var info streamInfo
+	_ = p.inspector.api(ctx, "STREAM.INFO."+stream, &info) // which is a finding of its own
+	if e := info.Config.Metadata[metaEpoch]; len(e) == epochLen {
+		return Epoch(e)
+	}
+	return newEpoch()
+}
+
+// dispatch is what who works on ticket events needs besides.
+func (p *probes) dispatch() {
+	stream := eventStream(p.region)
+	p.request(RightAsk, "STREAM.INFO."+stream, "")
+	p.read(bucketStream(queueBucket(p.region)))
+	p.publish(subject("ticket", string(p.region), nobody))
+	p.publish(subject("dead", string(p.region), nobody))
+	for n := range workPartitions {
+		name := workConsumer(n)
+		p.request(RightAsk, "CONSUMER.INFO."+stream+"."+name, "")
+		p.request(RightWork, "CONSUMER.CREATE."+stream+"."+name+"."+workFilter(p.region, n), "{}") // for no stream
+		p.request(RightWork, "CONSUMER.MSG.NEXT."+stream+"."+name, "{")                            // which asks for nothing
+	}
+	// Of no message. It is answered only for one that there is, so all that can be seen
+	// is that it is not refused.
+	p.ask(RightWork, nats.NewMsg("$JS.ACK."+stream+"."+workConsumer(0)+".0.0.0.0.0"))
+}
+
+// settled is how long a refusal of what is not answered may take, beyond a round trip.
+const settled = 200 * time.Millisecond
+
+// requests makes them all at once.
+func (p *probes) requests(ctx context.Context) []Right {
+	var asking sync.WaitGroup
+	for n, msg := range p.messages {
+		asking.Go(func() {
+			ctx, cancel := ctx, context.CancelFunc(func() {})
+			silent := p.asked[n].Kind == RightWork && msg.Data == nil
+			if silent {
+				msg.Data = []byte("+WPI")
+				ctx, cancel = context.WithTimeout(ctx, settled)
+			}
+			defer cancel()
+			_, err := p.inspector.ask(ctx, msg)
+			switch {
+			case errors.Is(err, ErrDenied):
+				p.asked[n].Err = err
+			case silent, err == nil:
+			case errors.Is(err, nats.ErrNoResponders): // it was not refused, but there is nothing of that name
+			default:
+				p.asked[n].Err = err
+			}
+		})
+	}
+	asking.Wait()
+	return p.asked
+}
+
+// listen subscribes to what is live, where nothing will come.
+func (p *probes) listen(ctx context.Context) []Right {
+	ctx, cancel := context.WithTimeout(ctx, p.inspector.cfg.Timeout)
+	defer cancel()
+	nc := p.inspector.nc
+	rights := make([]Right, len(p.heard))
+	subs := make([]*nats.Subscription, len(p.heard))
+	for n, s := range p.heard {
+		rights[n] = Right{Kind: RightListen, Subject: s}
+		if subs[n], rights[n].Err = nc.SubscribeSync(s); rights[n].Err == nil {
+			defer subs[n].Unsubscribe()
+		}
+	}
+	// What the server says to a subscription comes before its answer to a flush.
+	flushed := nc.FlushWithContext(ctx)
+	for n, sub := range subs {
+		if rights[n].Err != nil {
+			continue
+		}
+		if rights[n].Err = flushed; flushed != nil {
+			continue
+		}
+		if _, err := sub.NextMsg(time.Millisecond); errors.Is(err, nats.ErrPermissionViolation) {
+			rights[n].Err = fmt.Errorf("to subscribe to %s is %w", rights[n].Subject, ErrDenied)
+		}
+	}
+	return rights
+}
