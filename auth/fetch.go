@@ -25,7 +25,8 @@ const (
 
 // source is where the keys of a realm come from.
 type source struct {
-	realm Realm // with its defaults
+	realm    Realm                // with its defaults
+	answered func(*http.Response) // nil, or hears of every answer
 }
 
 // same reports whether keys of one source are as good for the other.
@@ -72,10 +73,13 @@ func (s source) fetch(ctx context.Context) (keys []jwkset.JWK, dropped []error, 
 	return keys, dropped, err
 }
 
+// discovery is where an issuer says where things are, below its own URL.
+const discovery = "/.well-known/openid-configuration"
+
 // discover asks the issuer where its keys are (OpenID Connect Discovery 1.0,
 // section 4). A document that names another issuer is another issuer's.
 func (s source) discover(ctx context.Context) (string, error) {
-	body, err := s.get(ctx, strings.TrimSuffix(s.realm.Issuer, "/")+"/.well-known/openid-configuration")
+	body, err := s.get(ctx, strings.TrimSuffix(s.realm.Issuer, "/")+discovery)
 	if err != nil {
 		return "", err
 	}
@@ -108,6 +112,9 @@ func (s source) get(ctx context.Context, at string) ([]byte, error) {
 		return nil, err
 	}
 	defer res.Body.Close()
+	if s.answered != nil {
+		s.answered(res)
+	}
 	if res.StatusCode >= 300 && res.StatusCode < 400 {
 		return nil, fmt.Errorf("get %s: %w: status %d, and redirects are not followed", at, errRefused, res.StatusCode)
 	}
