@@ -3,9 +3,7 @@
 package embedded
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -42,22 +40,9 @@ func budget(dir string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var used int64
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil {
-			used += info.Size()
-		}
-		return err
-	})
+	taken, err := used(dir)
 	if err != nil {
-		return 0, fmt.Errorf("measure %s: %w", dir, err)
+		return 0, err
 	}
-	return (free + used) * 7 / 10, nil
+	return (free + taken) * 7 / 10, nil
 }
