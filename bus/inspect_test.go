@@ -295,7 +295,6 @@ func TestInspectStreams(t *testing.T) {
 	t.Parallel()
 	s := natsServer(t, nil)
 	b := openAt(t, at(s, ""))
-	js := b.JetStream()
 	i := inspect(t, at(s, ""))
 	b.Close() // or it would make again what is gone
 
@@ -304,7 +303,8 @@ func TestInspectStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	if js, err = jetstream.New(nc); err != nil {
+	js, err := jetstream.New(nc)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := js.DeleteStream(t.Context(), "PEAL_DEAD_local"); err != nil {
