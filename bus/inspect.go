@@ -196,7 +196,7 @@ func stageOf(err error) Stage {
 }
 
 // Inspector looks at one region. Close ends it. Its methods may be called
-// concurrently.
+// concurrently, but for Rights, beside which nothing else may be asked.
 type Inspector struct {
 	cfg    Config // with its defaults
 	nc     *nats.Conn
