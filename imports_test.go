@@ -41,11 +41,12 @@ var rooms = []struct {
 	{"bus/bustest", []string{".", "bus", "bus/embedded"}, "a bus for tests is a bus and a server, no more"},
 	{"dispatch", []string{".", "auth", "bus", "intake", "sse"}, "dispatch and node run in different processes and meet only in the bus"},
 	{"node", []string{".", "auth", "bus", "intake", "sse", "web"}, "node and dispatch run in different processes and meet only in the bus"},
+	{"cmd/peal/doctor", []string{".", "auth", "bus", "bus/embedded", "sse"}, "what looks at a service looks at what it stands on, and at the service from outside, as a client"},
 	{"cmd/peal/bench", []string{"sse"}, "what measures a service is its client: it knows what comes over the wire, not who made it"},
 	{"cmd/peal/torture", nil, "it is a test, and what a test uses is no one's to build on"},
 	{"cmd/peal/torture/history", nil, "what was seen is written down by whoever saw it, and judged elsewhere"},
 	{"cmd/peal/torture/verdict", []string{"cmd/peal/torture/history"}, "a verdict that shared code with what it judges would share its errors"},
-	{"cmd/peal", []string{".", "sse", "web", "auth", "auth/issuer", "bus", "bus/embedded", "dispatch", "node", "cmd/peal/bench"},
+	{"cmd/peal", []string{".", "sse", "web", "auth", "auth/issuer", "bus", "bus/embedded", "dispatch", "node", "cmd/peal/bench", "cmd/peal/doctor"},
 		"the binary puts everything together, but for what is made for tests"},
 }
 

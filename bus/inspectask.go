@@ -113,6 +113,12 @@ func (i *Inspector) api(ctx context.Context, call string, v any) error {
 	case e.ErrorCode == jetstream.JSErrCodeStreamNotFound, e.ErrorCode == jetstream.JSErrCodeConsumerNotFound:
 		return ErrMissing
 	default:
-		return e
+		return apiRefusal{e}
 	}
 }
+
+// apiRefusal is what JetStream refuses with, in its words.
+type apiRefusal struct{ *jetstream.APIError }
+
+func (e apiRefusal) Error() string { return e.Description }
+func (e apiRefusal) Unwrap() error { return e.APIError }

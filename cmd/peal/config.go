@@ -135,32 +135,47 @@ func newSettings(d defaults) *settings {
 func (c *call) load(d defaults, args []string) (*settings, error) {
 	s := newSettings(d)
 	fs := c.flags()
-	given := make(map[string]string)
-	for _, x := range s.registered {
-		if !x.fileOnly && (d.only == nil || slices.Contains(d.only, x.name)) {
-			fs.Var(&recorder{x.value, x.name, given}, x.name, x.help)
-		}
-	}
+	given := s.register(fs, d.only)
 	if d.more != nil {
 		d.more(fs)
 	}
 	if err := c.parse(fs, args); err != nil {
 		return nil, err
 	}
-	if s.configFile != "" {
-		if err := s.readFile(s.configFile); err != nil {
-			return nil, err
+	if err := s.gather(c.getenv, given); err != nil {
+		return nil, err
+	}
+	return s, s.check()
+}
+
+// register makes flags of the settings. What is given is in the result, by name,
+// once the flags are parsed. only names those that there are; nil: all.
+func (s *settings) register(fs *flag.FlagSet, only []string) (given map[string]string) {
+	given = make(map[string]string)
+	for _, x := range s.registered {
+		if !x.fileOnly && (only == nil || slices.Contains(only, x.name)) {
+			fs.Var(&recorder{x.value, x.name, given}, x.name, x.help)
 		}
 	}
-	if err := s.readEnvironment(c.getenv); err != nil {
-		return nil, err
+	return given
+}
+
+// gather reads the file, the environment, and the flags that were given.
+func (s *settings) gather(getenv func(string) string, given map[string]string) error {
+	if s.configFile != "" {
+		if err := s.readFile(s.configFile); err != nil {
+			return err
+		}
+	}
+	if err := s.readEnvironment(getenv); err != nil {
+		return err
 	}
 	for name, v := range given { // once more: flags win
 		if err := s.put(name, v); err != nil {
-			return nil, usagef("--%s: %v", name, err)
+			return usagef("--%s: %v", name, err)
 		}
 	}
-	return s, s.check()
+	return nil
 }
 
 // put sets one key.

@@ -42,6 +42,8 @@ func commands() []command {
 		{"token", "--user USER [flags] | explain [flags] [TOKEN]",
 			"print a token of the issuer that dev runs, or explain what a service makes of a token", token},
 		{"admin", "COMMAND [flags]", "calls of the admin port of a running service, and care for its NATS cluster", admin},
+		{"doctor", "[flags of serve] [--through URL]",
+			"find out what is wrong, and what to do about it: configuration, NATS, realm keys, machine, proxy", runDoctor},
 		{"bench", "[--connections N] [--rate N] [--duration D] [--storm | --slow] [flags]",
 			"measure a service: latency, memory, CPU, and whether anything is lost", runBench},
 		{"config", "check|print [flags]", "check the configuration, or print what is in force", config},
