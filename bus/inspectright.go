@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,8 +55,7 @@ func (i *Inspector) Rights(ctx context.Context, edge, dispatch bool) []Right {
 		p.dispatch()
 	}
 	p.request(RightCreate, "STREAM.CREATE."+eventStream(p.region), "{}") // of a stream of another name
-	rights := p.requests(ctx)
-	return append(rights, p.listen(ctx)...)
+	return slices.Concat(p.requests(ctx), p.settle(ctx), p.listen(ctx))
 }
 
 // Tokens of what does not exist: a tenant is never of zeros alone.
@@ -73,6 +74,7 @@ type probes struct {
 	asked    []Right // with requests, by index
 	messages []*nats.Msg
 	heard    []string // subjects to listen on
+	settles  string   // subject of an acknowledgement; "" if none is to be tried
 }
 
 // request asks JetStream for something that it refuses.
@@ -101,7 +103,6 @@ func (p *probes) common() {
 		p.publish(subject("inbox", r, strconv.Itoa(n), nobody, nothing, escape(nothing)))
 	}
 	p.read(inboxStream(p.region, 0))
-	p.read(ticketStream(p.region))
 	p.read(erasedStream(p.region))
 	p.read(bucketStream(prefBucket(p.region)))
 	p.heard = append(p.heard, subject("purged", r))
@@ -110,6 +111,10 @@ func (p *probes) common() {
 // read asks any replica of a stream, and its leader, for a message that is not there.
 func (p *probes) read(stream string) {
 	p.request(RightRead, "DIRECT.GET."+stream, `{"seq":1,"next_by_subj":"peal.doctor"}`)
+	p.readLeader(stream)
+}
+
+func (p *probes) readLeader(stream string) {
 	p.request(RightRead, "STREAM.MSG.GET."+stream, `{"last_by_subj":"peal.doctor"}`)
 }
 
@@ -117,6 +122,7 @@ func (p *probes) read(stream string) {
 func (p *probes) edge(ctx context.Context) {
 	r := string(p.region)
 	p.read(stateStream(p.region, 0))
+	p.read(ticketStream(p.region))
 	p.read(bucketStream(revokedBucket()))
 	p.publish(subject("event", r, nobody, escape(nothing)))
 	p.publish(subject("erased", r))
@@ -152,7 +158,7 @@ func (p *probes) epoch(ctx context.Context, stream string) Epoch {
 func (p *probes) dispatch() {
 	stream := eventStream(p.region)
 	p.request(RightAsk, "STREAM.INFO."+stream, "")
-	p.read(bucketStream(queueBucket(p.region)))
+	p.readLeader(bucketStream(queueBucket(p.region)))
 	p.publish(subject("ticket", string(p.region), nobody))
 	p.publish(subject("dead", string(p.region), nobody))
 	for n := range workPartitions {
@@ -161,39 +167,41 @@ func (p *probes) dispatch() {
 		p.request(RightWork, "CONSUMER.CREATE."+stream+"."+name+"."+workFilter(p.region, n), "{}") // for no stream
 		p.request(RightWork, "CONSUMER.MSG.NEXT."+stream+"."+name, "{")                            // which asks for nothing
 	}
-	// Of no message. It is answered only for one that there is, so all that can be seen
-	// is that it is not refused.
-	p.ask(RightWork, nats.NewMsg("$JS.ACK."+stream+"."+workConsumer(0)+".0.0.0.0.0"))
+	p.settles = "$JS.ACK." + stream + "." + workConsumer(0) + ".0.0.0.0.0" // of no message
 }
-
-// settled is how long a refusal of what is not answered may take, beyond a round trip.
-const settled = 200 * time.Millisecond
 
 // requests makes them all at once.
 func (p *probes) requests(ctx context.Context) []Right {
 	var asking sync.WaitGroup
 	for n, msg := range p.messages {
 		asking.Go(func() {
-			ctx, cancel := ctx, context.CancelFunc(func() {})
-			silent := p.asked[n].Kind == RightWork && msg.Data == nil
-			if silent {
-				msg.Data = []byte("+WPI")
-				ctx, cancel = context.WithTimeout(ctx, settled)
-			}
-			defer cancel()
-			_, err := p.inspector.ask(ctx, msg)
-			switch {
-			case errors.Is(err, ErrDenied):
-				p.asked[n].Err = err
-			case silent, err == nil:
-			case errors.Is(err, nats.ErrNoResponders): // it was not refused, but there is nothing of that name
-			default:
+			// Where nothing of that name is there, it was not refused.
+			if _, err := p.inspector.ask(ctx, msg); !errors.Is(err, nats.ErrNoResponders) {
 				p.asked[n].Err = err
 			}
 		})
 	}
 	asking.Wait()
 	return p.asked
+}
+
+// settle says that an event is worked on which there is not. Only what there is is
+// answered: what can be seen is that the server does not refuse it, which it would say
+// before it answers a flush. Nothing else may be asked meanwhile.
+func (p *probes) settle(ctx context.Context) []Right {
+	if p.settles == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.inspector.cfg.Timeout)
+	defer cancel()
+	nc, r := p.inspector.nc, Right{Kind: RightWork, Subject: p.settles}
+	if r.Err = nc.Publish(p.settles, []byte("+WPI")); r.Err == nil {
+		r.Err = nc.FlushWithContext(ctx)
+	}
+	if refused := nc.LastError(); refused != nil && strings.Contains(refused.Error(), strconv.Quote(p.settles)) {
+		r.Err = fmt.Errorf("to publish to %s is %w", p.settles, ErrDenied)
+	}
+	return []Right{r}
 }
 
 // listen subscribes to what is live, where nothing will come.

@@ -145,7 +145,7 @@ func TestStreamsAreJudged(t *testing.T) {
 }
 
 func TestWorkIsJudged(t *testing.T) {
-	all := func(w bus.WorkSeen) Finding { return work([]bus.WorkSeen{w, w}) }
+	all := func(w bus.WorkSeen) Finding { return work([]bus.WorkSeen{w, w}, true) }
 	check(t, []judged{
 		{"well", all(bus.WorkSeen{Name: "d", Leader: "n", Pulling: 1}), OK, "0 wait"},
 		{"never", all(bus.WorkSeen{Name: "d", Err: bus.ErrMissing}), Warning, "nobody has ever"},
@@ -154,6 +154,7 @@ func TestWorkIsJudged(t *testing.T) {
 		{"many wait", all(bus.WorkSeen{Name: "d", Leader: "n", Pulling: 1, Waiting: 9000}), Warning, "18000"},
 		{"changed", all(bus.WorkSeen{Name: "d", Leader: "n", Unfit: "max_deliver"}), Warning, "max_deliver"},
 		{"no leader", all(bus.WorkSeen{Name: "d"}), Trouble, "without a leader"},
+		{"an edge may not ask", work([]bus.WorkSeen{{Name: "d", Err: bus.ErrDenied}}, false), Skipped, "role dispatch"},
 		{"not known", all(bus.WorkSeen{Name: "d", Err: bus.ErrDenied}), Trouble, "CONSUMER.INFO"},
 	})
 }

@@ -52,7 +52,7 @@ func NATS(cfg bus.Config, edge, dispatch bool) []Check {
 			if _, err := i.Account(ctx); errors.Is(err, bus.ErrNoJetStream) {
 				return []Finding{skipped("ticket events", "there is no JetStream to ask")}
 			}
-			return []Finding{work(i.Work(ctx))}
+			return []Finding{work(i.Work(ctx), dispatch)}
 		}),
 	)
 }
