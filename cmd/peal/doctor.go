@@ -127,6 +127,9 @@ func (s *settings) examination(ctx context.Context, wrong error, connections int
 	if s.natsCreds != "" {
 		findings = append(findings, doctor.Secret("nats credentials", "--nats-creds", s.natsCreds))
 	}
+	if s.natsKey != "" {
+		findings = append(findings, doctor.Secret("nats key", "nats-key", s.natsKey))
+	}
 	if s.tlsKey != "" {
 		findings = append(findings, doctor.Secret("certificate key", "--tls-key", s.tlsKey))
 	}
