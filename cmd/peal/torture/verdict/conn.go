@@ -106,8 +106,8 @@ func (c *Checker) refused(r *history.Record) {
 		c.settleAll(k.device.user)
 	}
 	k.open, k.ended = false, r.At
-	if r.Status != 0 {
-		k.ended = 0 // the service knows of it no more than we
+	if u := k.device.user; r.Status != 0 { // the service says that it is not there
+		u.spans = slices.DeleteFunc(u.spans, func(other *conn) bool { return other == k })
 	}
 	if r.Status == 0 {
 		c.report.Refusals["connect, no answer"]++

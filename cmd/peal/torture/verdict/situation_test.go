@@ -114,6 +114,11 @@ func TestSituations(t *testing.T) {
 		{"no answer", append(slices.Clone(first), dials(11, "c2", "d2"), denied(11, 0, "")), none},
 		{"another code than its status has", append(slices.Clone(killed), append(back(14), dials(15, "c2", "d2"), denied(15, 503, "INTERNAL"))...), []verdict.Kind{verdict.Undocumented}},
 
+		{"429 while five others may be let in", records{dials(1, "c3", "d3"), dials(1, "c4", "d4"), dials(1, "c5", "d5"), dials(1, "c6", "d6"), dials(1, "c7", "d7"),
+			dials(2, "c2", "d2"), denied(2, 429, "CONNECTION_LIMIT")}, none},
+		{"429 while four others may be", records{dials(1, "c3", "d3"), dials(1, "c4", "d4"), dials(1, "c5", "d5"), dials(1, "c6", "d6"),
+			dials(2, "c2", "d2"), denied(2, 429, "CONNECTION_LIMIT")}, []verdict.Kind{verdict.Undocumented}},
+
 		{"the leader is killed, and publishing soon back", records{publishes(9, 1), begins(10, 1, verdict.LeaderKill, "nats-0"), acknowledged(15, 1), heals(16, 1), listed(60, 1)}, none},
 		{"the leader is killed, and publishing late back", records{publishes(9, 1), begins(10, 1, verdict.LeaderKill, "nats-0"), heals(16, 1), acknowledged(21, 1), listed(60, 1)}, []verdict.Kind{verdict.Late}},
 		{"NATS is started again, and the first comes soon", append(slices.Clone(first), begins(10, 1, verdict.AllKill, ""), heals(12, 1), publishes(20, 1), acknowledged(21, 1), gets(22, "c1", 1), listed(60, 1)), none},
