@@ -92,13 +92,14 @@ kills: ## kill workers, nodes and NATS while events are sent: EVENTS=10000 TICKE
 USERS       ?= 500
 CONNECTIONS ?= 1500
 RATE        ?= 200
+EVERY       ?= 15s
 FAULTS      ?=
 
 # As root, with iproute2 and nftables, each process has a network of its own.
 .PHONY: torture
-torture: ## let everything break that may, in a cluster of processes: TIME=5m SEED=… USERS=500 CONNECTIONS=1500 RATE=200 FAULTS='node killed,…'
+torture: ## let everything break that may, in a cluster of processes: TIME=5m SEED=… USERS=500 CONNECTIONS=1500 RATE=200 EVERY=15s FAULTS='node killed,…'
 	go test -run '^TestTorture$$' -count 1 -v -timeout 0 ./cmd/peal/torture -torture.time $(TIME) -torture.seed $(SEED) \
-		-torture.users $(USERS) -torture.connections $(CONNECTIONS) -torture.rate $(RATE) -torture.faults '$(FAULTS)'
+		-torture.users $(USERS) -torture.connections $(CONNECTIONS) -torture.rate $(RATE) -torture.every $(EVERY) -torture.faults '$(FAULTS)'
 
 ROUNDS ?= 50
 
