@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -97,8 +98,23 @@ func (c *cluster) waiting(ctx context.Context) (int, error) {
 	return int(n), nil
 }
 
-// ask sends a request of a user to a node and reads its answer.
-func (c *cluster) ask(ctx context.Context, p *process, who member, path string, answer any) error {
+// patience is for how long a node may be unable to answer at quiet: this machine may
+// have other work.
+const patience = 30 * time.Second
+
+var errUnavailable = errors.New("is not available")
+
+// ask asks a node something for a user, again as long as it is not available.
+func (c *cluster) ask(ctx context.Context, p *process, who member, path string, answer any) (err error) {
+	for late := time.Now().Add(patience); ; {
+		if err = c.askOnce(ctx, p, who, path, answer); !errors.Is(err, errUnavailable) || time.Now().After(late) || !sleep(ctx, time.Second) {
+			return err
+		}
+	}
+}
+
+// askOnce sends a request of a user to a node and reads its answer.
+func (c *cluster) askOnce(ctx context.Context, p *process, who member, path string, answer any) error {
 	header, err := minter{c.issuer}.header(who, time.Minute)
 	if err != nil {
 		return err
@@ -113,6 +129,9 @@ func (c *cluster) ask(ctx context.Context, p *process, who member, path string, 
 		return err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return fmt.Errorf("%s of %v at %s %w", path, who, p.name, errUnavailable)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s of %v at %s: %s", path, who, p.name, resp.Status)
 	}
