@@ -190,12 +190,12 @@ func (c *Checker) Take(r *history.Record) {
 	}
 }
 
-// maxShown is how many violations are kept with their evidence.
-const maxShown = 40
+// maxShown is how many violations of a kind are kept with their evidence.
+const maxShown = 8
 
 func (c *Checker) broken(r *history.Record, k Kind, format string, args ...any) {
 	c.report.Violations[k]++
-	if len(c.report.First) < maxShown {
+	if c.report.Violations[k] <= maxShown {
 		c.report.First = append(c.report.First, Violation{k, fmt.Sprintf(format, args...), r.File, r.Line})
 	}
 }
