@@ -39,6 +39,7 @@ var (
 	tortureWindow      = flag.Duration("torture.window", 10*time.Second, "window of a drain")
 	tortureTolerate    = flag.String("torture.tolerate", "", "kinds of violations, separated by commas, that are told and do not fail the run")
 	tortureLoopback    = flag.Bool("torture.loopback", false, "have no network namespaces, though there may be some")
+	tortureJudge       = flag.String("torture.judge", "", "judge the history in this folder, and run nothing")
 	tortureDir         = flag.String("torture.dir", "", "where the history and logs go, and stay; empty: a temporary folder, which stays after a failure")
 )
 
@@ -100,12 +101,16 @@ func (x *run) tend(ctx context.Context) {
 // What was acknowledged is delivered to every device: once, in order, without a hole,
 // to nobody else, and within every other promise of the contract, whatever breaks.
 func TestTorture(t *testing.T) {
+	if *tortureJudge != "" {
+		judge(t, *tortureJudge)
+		return
+	}
 	if *tortureTime == 0 {
 		t.Skip("takes minutes: make torture TIME=5m")
 	}
 	x := newRun(t)
 	x.execute(t.Context())
-	x.judge()
+	judge(t, x.plan.Dir)
 }
 
 func newRun(t *testing.T) *run {
@@ -384,25 +389,26 @@ func (x *run) memory(ctx context.Context, phase string) {
 }
 
 // judge reads the history and says what it has come to.
-func (x *run) judge() {
+func judge(t *testing.T, dir string) {
+	t.Helper()
 	var tolerated []verdict.Kind
 	for name := range strings.SplitSeq(*tortureTolerate, ",") {
 		tolerated = append(tolerated, verdict.Kind(name))
 	}
 	c := verdict.New(verdict.Config{Tolerated: tolerated})
-	for r, err := range history.Read(x.plan.Dir) {
+	for r, err := range history.Read(dir) {
 		if err != nil {
-			x.t.Fatal(err)
+			t.Fatal(err)
 		}
 		c.Take(r)
 	}
 	report := c.End()
 	var out bytes.Buffer
 	if err := report.Write(&out); err != nil {
-		x.t.Fatal(err)
+		t.Fatal(err)
 	}
-	x.t.Logf("\n%s", &out)
+	t.Logf("\n%s", &out)
 	if report.Failed > 0 {
-		x.t.Errorf("%d promises broken; the history is in %s", report.Failed, x.plan.Dir)
+		t.Errorf("%d promises broken; the history is in %s", report.Failed, dir)
 	}
 }
