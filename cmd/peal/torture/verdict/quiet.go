@@ -146,6 +146,9 @@ func (c *Checker) rest(r *history.Record) {
 		return
 	}
 	u.resting++
+	if !u.listed {
+		return // which is told at the end
+	}
 	for _, it := range sortedItems(u) {
 		if it.seq > d.start && d.lacks(it) {
 			c.broken(r, Away, "device %s of %s has not got %d (%s), which is at %d; it is at %d", d.name, u.name, it.number, it.id, it.seq, d.place)
