@@ -138,7 +138,7 @@ func (s streams) ensureStream(ctx context.Context, l layout, want jetstream.Stre
 	found, err := s.find(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		var refused error
-		if found, refused = s.create(ctx, want); refused == nil {
+		if _, refused = s.create(ctx, want); refused == nil {
 			return nil
 		}
 		if found, err = s.find(ctx, want.Name); err != nil { // else another process was faster
