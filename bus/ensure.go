@@ -125,6 +125,9 @@ func (s streams) storedPartitions(ctx context.Context, l layout) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if first.CachedInfo().Config.Metadata[metaMigrating] != "" {
+		return 0, fmt.Errorf("region %s is copied only in part: run peal admin migrate again, from the same data directory", l.region)
+	}
 	n, err := strconv.Atoi(first.CachedInfo().Config.Metadata[metaPartitions])
 	if err != nil || n < 1 {
 		return 0, fmt.Errorf("stream %s has no %s in its metadata: it was not created by peal", name, metaPartitions)
@@ -137,8 +140,8 @@ func (s streams) storedPartitions(ctx context.Context, l layout) (int, error) {
 func (s streams) ensureStream(ctx context.Context, l layout, want jetstream.StreamConfig) error {
 	found, err := s.find(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		var refused error
-		if _, refused = s.create(ctx, want); refused == nil {
+		refused := s.create(ctx, want)
+		if refused == nil {
 			return nil
 		}
 		if found, err = s.find(ctx, want.Name); err != nil { // else another process was faster
@@ -163,18 +166,18 @@ func (s streams) ensureStream(ctx context.Context, l layout, want jetstream.Stre
 }
 
 // create creates a stream, in an incarnation of its own.
-func (s streams) create(ctx context.Context, cfg jetstream.StreamConfig) (created jetstream.Stream, err error) {
-	err = s.change(ctx, apiSubject("STREAM.CREATE", cfg.Name), func(ctx context.Context) (err error) {
-		created, err = s.js.CreateStream(ctx, withEpoch(cfg, newEpoch()))
+func (s streams) create(ctx context.Context, cfg jetstream.StreamConfig) error {
+	err := s.change(ctx, apiSubject("STREAM.CREATE", cfg.Name), func(ctx context.Context) error {
+		_, err := s.js.CreateStream(ctx, withEpoch(cfg, newEpoch()))
 		return err
 	})
 	if errors.Is(err, ErrNotPermitted) {
-		return nil, missing(cfg.Name)
+		return missing(cfg.Name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create stream %s: %w", cfg.Name, err)
+		return fmt.Errorf("create stream %s: %w", cfg.Name, err)
 	}
-	return created, nil
+	return nil
 }
 
 // update changes the configuration of a stream.

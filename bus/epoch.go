@@ -103,6 +103,11 @@ func (s *Streams) shortenNotes(ctx context.Context, l layout) error {
 			again = append(again, last)
 		}
 	}
+	return s.note(ctx, l, again)
+}
+
+// note stores notes of purges.
+func (s *Streams) note(ctx context.Context, l layout, again []erasedUntil) error {
 	for len(again) > 0 {
 		n := min(len(again), notesAtOnce)
 		body, err := json.Marshal(erased{Version: erasedVersion, Of: again[:n]})

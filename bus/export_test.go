@@ -454,3 +454,22 @@ func (b *Bus) ForgetSurvey() {
 	defer b.surveys.mu.Unlock()
 	b.surveys.began = time.Time{}
 }
+
+// PurgedIn returns for each stream that notes of purges name, whether all of them that
+// are the last of their place name it as it is.
+func (s *Streams) PurgedIn(ctx context.Context) (map[string]bool, error) {
+	notes, err := s.notes(ctx, s.cfg.layout())
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]bool)
+	for place, last := range notes {
+		found, err := s.find(ctx, place.stream)
+		if err != nil {
+			return nil, err
+		}
+		before, known := all[place.stream]
+		all[place.stream] = (before || !known) && last.in(found.CachedInfo()) == last.UpTo
+	}
+	return all, nil
+}

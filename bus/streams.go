@@ -74,7 +74,7 @@ func (s *Streams) Ensure(ctx context.Context, dry bool) (e Ensured, err error) {
 	}
 	var failed []error
 	for _, want := range l.streams() {
-		create := func() error { _, err := s.create(ctx, want); return err }
+		create := func() error { return s.create(ctx, want) }
 		failed = append(failed, s.ensureOne(ctx, &e, l, want, create, dry))
 	}
 	for _, want := range l.buckets() {

@@ -24,6 +24,8 @@ func adminCommands() []command {
 			"create the streams of a region that are missing, and bring the others to what the configuration says", adminEnsure},
 		{"epoch", "--nats URL[,URL] [--yes] [flags]",
 			"after streams were restored from a backup: let no cursor of before pass over what comes", adminEpoch},
+		{"migrate", "--data DIR --nats URL[,URL] [--dry-run] [flags]",
+			"copy everything from the embedded JetStream of a data directory to a NATS cluster", adminMigrate},
 		{"dead", "COMMAND [flags]", "list, show, retry and drop ticket events that could not be worked on", adminDead},
 	}
 }

@@ -11,9 +11,10 @@ import (
 // natsFlags are the flags of commands that go to a NATS cluster past the nodes.
 var natsFlags = []string{"nats", "nats-creds", "region", "config", "log-format"}
 
-// loadNATS reads the settings of such a command.
-func (c *call) loadNATS(more func(*flag.FlagSet)) (*settings, error) {
-	s, err := c.load(defaults{only: natsFlags, more: more}, c.args)
+// loadNATS reads the settings of such a command, which may have more flags: its own, and
+// some of a node.
+func (c *call) loadNATS(more func(*flag.FlagSet), also ...string) (*settings, error) {
+	s, err := c.load(defaults{only: append(also, natsFlags...), more: more}, c.args)
 	if err == nil && s.nats == "" {
 		err = usagef("--nats URL is required: it says which NATS cluster; an embedded JetStream sees to its streams itself")
 	}

@@ -239,6 +239,8 @@ func TestUsage(t *testing.T) {
 		{"streams of an embedded JetStream", []string{"admin", "ensure", "--data", dir}, 2, []string{"data", "--help"}},
 		{"epoch of no cluster", []string{"admin", "epoch"}, 2, []string{"--nats"}},
 		{"epoch without a terminal", []string{"admin", "epoch", "--nats", "nats://a", "--region", "eu"}, 2, []string{"region eu", "--yes"}},
+		{"migrate from nothing", []string{"admin", "migrate", "--nats", "nats://a"}, 2, []string{"--data"}},
+		{"migrate from an empty directory", []string{"admin", "migrate", "--nats", "nats://a", "--data", dir}, 2, []string{"no JetStream in " + dir}},
 		{"config of nothing", []string{"config"}, 2, []string{"check", "print"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
