@@ -98,7 +98,8 @@ func TestSlotsAreExactUnderRaces(t *testing.T) {
 	t.Parallel()
 	const most, at = 5, 200
 	s := bustest.Server(t)
-	buses := []*bus.Bus{openOn(t, s, nil), openOn(t, s, nil), openOn(t, s, nil)}
+	patient := func(c *bus.Config) { c.Timeout = time.Minute }
+	buses := []*bus.Bus{openOn(t, s, patient), openOn(t, s, patient), openOn(t, s, patient)}
 	js := bustest.JetStream(t, s)
 	for round := range *slotRounds {
 		in := inbox(fmt.Sprint("jane", round%2)) // the one before has just given back

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/auth/issuer"
@@ -480,10 +482,23 @@ func (s *site) metric(series string) float64 {
 func (s *site) awaitSlots(want uint64) {
 	s.t.Helper()
 	js := bustest.JetStream(s.t, s.nats)
-	eventually(s.t, fmt.Sprintf("%d slots to be stored", want), func() bool {
-		slots, err := js.Stream(s.t.Context(), "KV_PEAL_LIMIT_local")
-		return err == nil && slots.CachedInfo().State.Msgs == want
-	})
+	stored := func() map[string]uint64 {
+		bucket, err := js.Stream(s.t.Context(), "KV_PEAL_LIMIT_local")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		info, err := bucket.Info(s.t.Context(), jetstream.WithSubjectFilter(">"))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return info.State.Subjects
+	}
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("%d slots are stored: %v", len(stored()), slices.Sorted(maps.Keys(stored())))
+		}
+	}()
+	eventually(s.t, fmt.Sprintf("%d slots to be stored", want), func() bool { return len(stored()) == int(want) })
 }
 
 // eventually waits for something that nobody tells of.

@@ -34,7 +34,7 @@ func shortSlots(c *config) { c.bus.SlotTTL = 2 * time.Second }
 // many are let in as the limit says, in each round.
 func TestLimitIsOfTheWholeCluster(t *testing.T) {
 	const most, at = 5, 200
-	patient := func(c *config) { c.bus.Timeout = patience }
+	patient := func(c *config) { c.bus.Timeout = time.Minute } // 200 at once, on a machine that may have other work
 	s := start(t, patient)
 	sites := []*site{s, s.anotherWith(patient), s.anotherWith(patient)}
 	for round := range *limitRounds {
@@ -64,7 +64,9 @@ func TestLimitIsOfTheWholeCluster(t *testing.T) {
 		}
 		for _, o := range sites {
 			wantProblem(t, o.do(o.request(t.Context(), "GET", connectPath, jane, "")), 429, "CONNECTION_LIMIT", "")
-			o.connect(s.user("acme", acme, fmt.Sprint("somebody-else-", round))).greeting()
+			c := o.connect(s.user("acme", acme, "somebody-else"))
+			c.greeting()
+			c.close()
 		}
 		cancel()
 		for _, resp := range open {
@@ -76,7 +78,7 @@ func TestLimitIsOfTheWholeCluster(t *testing.T) {
 				return a.status == 200
 			})
 		}
-		s.awaitSlots(uint64(len(sites) * (round + 1)))
+		s.awaitSlots(0)
 	}
 }
 

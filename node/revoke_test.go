@@ -85,8 +85,9 @@ func TestRevocationMeansWhomItNames(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, nil)
-			other := s.another()
+			unlimited := func(c *config) { c.node.MaxPerUser = -1 } // jane has many
+			s := start(t, unlimited)
+			other := s.anotherWith(unlimited)
 			users, open := map[string]user{}, map[string][]*connection{}
 			for name, h := range holders {
 				users[name] = s.bearer(h.realm, h.tenant, h.claims)
