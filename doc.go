@@ -44,6 +44,8 @@
 //     declared missing.
 //   - A gap is the declaration that something is missing: it was asked for and
 //     is no longer stored.
+//   - A durable is a place in a feed that the region keeps for a client that can't, by
+//     a name. Who holds it has the claim on it: one connection, the last that came.
 //   - An epoch is one incarnation of a stream. A cursor names the epoch it was
 //     made in, so it means nothing in another.
 //   - A partition is one of the streams over which the inboxes of a region are

@@ -100,6 +100,15 @@ type Config struct {
 	// out whose node died.
 	SlotTTL time.Duration
 
+	// Durables is how many durables there may be in the region, all users together:
+	// each is a consumer, which takes memory of the servers and makes every publish
+	// dearer. 0 means 1,000, negative none at all.
+	Durables int
+
+	// DurableUnused is after how long without a follower a durable is removed. 0
+	// means 7 days.
+	DurableUnused time.Duration
+
 	// Timeout bounds one call to JetStream. 0 means 4 s, so that a client has
 	// its 503 within 5.
 	Timeout time.Duration
@@ -125,6 +134,8 @@ func (c Config) withDefaults() Config {
 	c.TailCheck = cmp.Or(c.TailCheck, 30*time.Second)
 	c.AckWait = cmp.Or(c.AckWait, 30*time.Second)
 	c.SlotTTL = cmp.Or(c.SlotTTL, slotTTL)
+	c.Durables = cmp.Or(c.Durables, 1000)
+	c.DurableUnused = cmp.Or(c.DurableUnused, 7*24*time.Hour)
 	c.Timeout = cmp.Or(c.Timeout, 4*time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c
@@ -180,6 +191,11 @@ type Bus struct {
 	surveys    surveys       // of the streams
 	began      time.Time
 
+	keeper  *reader       // of durables: does the work on those that are held here
+	keeping chan struct{} // a token while a durable is made
+	heldMu  sync.Mutex    // protects held
+	held    map[*Durable]struct{}
+
 	cameBack chan struct{} // capacity 1: servers may have been started anew
 
 	rights rights
@@ -201,7 +217,11 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		cameBack:   make(chan struct{}, 1),
 		hung:       hung{since: time.Now()},
 		began:      time.Now(),
+
+		keeping: make(chan struct{}, 1),
+		held:    make(map[*Durable]struct{}),
 	}
+	b.keeper = newReader(b)
 	b.life, b.end = context.WithCancel(context.Background())
 	b.closing = b.life.Done()
 	b.log = b.cfg.Logger
@@ -274,6 +294,8 @@ func (b *Bus) open(ctx context.Context) (err error) {
 		p.start()
 	}
 	b.done.Go(b.events.run)
+	b.keeper.start()
+	b.done.Go(b.keepHeld)
 	b.tickets.start()
 	b.opened.Store(true)
 	return nil

@@ -24,6 +24,7 @@ type Purged struct {
 	Preferences   uint64
 	Queues        uint64 // of a tenant only
 	DeadLetters   uint64
+	Durables      uint64
 }
 
 // erasure is what a purge erases of one kind: the messages of a stream that fit a
@@ -34,7 +35,7 @@ type erasure struct {
 }
 
 // Purge erases what the region keeps of a user in a tenant: the inbox, its read
-// state, the preferences, and the dead letters in which the user's id stands. Of
+// state, the preferences, the durables, and the dead letters in which the user's id stands. Of
 // these nothing is left behind; that the user was purged is noted until what had
 // dropped out of the inbox before has expired, for a day more than notifications are
 // kept. What others have of the user stays theirs: notifications of what the user
@@ -51,7 +52,7 @@ type erasure struct {
 //
 // It may be repeated, and erases then what is there. The error is a
 // peal.ErrUnavailable that names the streams of which something may be left,
-// after three times Config.Timeout at the latest, or ctx's. All else is erased then.
+// after six times Config.Timeout at the latest, or ctx's. All else is erased then.
 func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (p Purged, err error) {
 	part, pl := b.partition(in)
 	r := b.cfg.Region
@@ -63,6 +64,8 @@ func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (p Purged, err error) {
 		[]erasure{{bucketStream(prefBucket(r)), prefKey(r, in), &p.Preferences}},
 	)
 	err = errors.Join(err, b.dropDeadOf(ctx, in, &p.DeadLetters))
+	n, left := b.RemoveDurables(ctx, in, "")
+	p.Durables, err = uint64(n), errors.Join(err, left)
 	b.wishes.users.forget(in, time.Now())
 	b.announcePurge(p, err, pl.tokens[:]...)
 	return p, err
@@ -92,6 +95,8 @@ func (b *Bus) PurgeTenant(ctx context.Context, t peal.Tenant) (p Purged, err err
 		})
 	}
 	err = b.purge(ctx, groups...)
+	n, left := b.removeDurablesOf(ctx, t)
+	p.Durables, err = uint64(n), errors.Join(err, left)
 	b.wishes.users.clear(time.Now())
 	b.wishes.tenants.forget(t, time.Now())
 	b.announcePurge(p, err, tenant)

@@ -57,6 +57,7 @@ type facts struct {
 	perSubject  int64 // how many messages of a subject are kept, with a witness
 	witness     bool  // the oldest of so many is one, and not shown
 
+	consumers       int           // of the stream
 	deleted         int           // messages that were removed from between others
 	bytes, maxBytes uint64        // of the stream; maxBytes 0: no bound
 	maxAge          time.Duration // of a message; 0: no bound
@@ -301,6 +302,7 @@ func (src *source) info(ctx context.Context, stream, subject string) (f facts, c
 		replicas:   answer.Config.Replicas,
 		perSubject: answer.Config.MaxMsgsPerSubject,
 		witness:    src.witness,
+		consumers:  answer.State.Consumers,
 		deleted:    answer.State.NumDeleted,
 		bytes:      answer.State.Bytes,
 		maxBytes:   uint64(max(answer.Config.MaxBytes, 0)),

@@ -28,6 +28,9 @@ type Stats struct {
 	Gaps       atomic.Int64 // declared to a sink
 	StatesTold atomic.Int64 // read states told to a sink
 
+	Moved   atomic.Int64 // places of durables stored
+	Unmoved atomic.Int64 // that could not be stored
+
 	Reads        atomic.Int64 // of stored messages, for one inbox
 	Ranges       atomic.Int64 // of stored messages, for all feeds of a partition
 	Holes        atomic.Int64 // in the chain of live messages

@@ -22,6 +22,7 @@ type erased struct {
 	Preferences   uint64 `json:"preferences"`
 	Queues        uint64 `json:"queues"`
 	DeadLetters   uint64 `json:"deadLetters"`
+	Durables      uint64 `json:"durables"`
 }
 
 // purge answers POST {admin}/purge: whoever can reach the admin port erases what
@@ -51,7 +52,7 @@ func (n *Node) purge(w http.ResponseWriter, r *request) error {
 		done, err = n.bus.Purge(ctx, in)
 	}
 	attrs = append(attrs, "notifications", done.Notifications, "read_states", done.ReadStates,
-		"preferences", done.Preferences, "queues", done.Queues, "dead_letters", done.DeadLetters)
+		"preferences", done.Preferences, "queues", done.Queues, "dead_letters", done.DeadLetters, "durables", done.Durables)
 	if err != nil {
 		n.audit(r, r.onAdminPort(), "purged in part", append(attrs, "err", err)...)
 		return err

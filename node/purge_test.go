@@ -44,9 +44,9 @@ const abandoned peal.Tenant = "55555555-5555-4555-8555-555555555555"
 // one audit line; also of a tenant and a namespace that no realm has any more.
 func TestPurgeMeansWhomItNames(t *testing.T) {
 	const (
-		user   = `{"purged":{"notifications":2,"readStates":0,"preferences":0,"queues":0,"deadLetters":0}}`
-		four   = `{"purged":{"notifications":4,"readStates":0,"preferences":0,"queues":0,"deadLetters":0}}`
-		nobody = `{"purged":{"notifications":0,"readStates":0,"preferences":0,"queues":0,"deadLetters":0}}`
+		user   = `{"purged":{"notifications":2,"readStates":0,"preferences":0,"queues":0,"deadLetters":0,"durables":0}}`
+		four   = `{"purged":{"notifications":4,"readStates":0,"preferences":0,"queues":0,"deadLetters":0,"durables":0}}`
+		nobody = `{"purged":{"notifications":0,"readStates":0,"preferences":0,"queues":0,"deadLetters":0,"durables":0}}`
 	)
 	of := func(t peal.Tenant, ns peal.Namespace, u peal.UserID) peal.Inbox {
 		return peal.Inbox{Tenant: t, Namespace: ns, User: u}

@@ -19,7 +19,7 @@ func adminCommands() []command {
 		{"revoke", "[--realm REALM] [--tenant TENANT] [--user USER] [--sid S] [--jti ID] [flags]",
 			"end connections and refuse their tokens: those that fit all that is given, issued up to now", adminRevoke},
 		{"purge", "--tenant TENANT [--user USER [--namespace NAMESPACE]] [--yes] [flags]",
-			"erase what is kept of a user, or of a whole tenant: notifications, read state, preferences", adminPurge},
+			"erase what is kept of a user, or of a whole tenant: notifications, read state, preferences, durables", adminPurge},
 		{"ensure", "--nats URL[,URL] [--dry-run] [flags]",
 			"create the streams of a region that are missing, and bring the others to what the configuration says", adminEnsure},
 		{"epoch", "--nats URL[,URL] [--yes] [flags]",

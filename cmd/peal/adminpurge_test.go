@@ -11,7 +11,7 @@ import (
 
 func TestPurgePostsWhatIsGiven(t *testing.T) {
 	const shared = string(tenantShared)
-	const answer = `{"purged":{"notifications":1,"readStates":1,"preferences":0,"queues":0,"deadLetters":0}}` + "\n"
+	const answer = `{"purged":{"notifications":1,"readStates":1,"preferences":0,"queues":0,"deadLetters":0,"durables":0}}` + "\n"
 	for _, tt := range []struct {
 		name string
 		args []string

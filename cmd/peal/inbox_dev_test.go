@@ -127,7 +127,7 @@ func TestInboxBesideDev(t *testing.T) {
 	jane.preferences()
 
 	purged := do(t, nil, "admin", "purge", "--data", data, "--yes", "--tenant", string(tenantAcme), "--user", "jane")
-	want := `{"purged":{"notifications":4,"readStates":1,"preferences":1,"queues":0,"deadLetters":0}}` + "\n"
+	want := `{"purged":{"notifications":4,"readStates":1,"preferences":1,"queues":0,"deadLetters":0,"durables":0}}` + "\n"
 	if purged.status != 0 || purged.stdout != want {
 		t.Errorf("%+v, want %s", purged, want)
 	}

@@ -1,0 +1,603 @@
+package bus_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/bustest"
+)
+
+// holder is a follower with a durable, and what it has heard of losing it.
+type holder struct {
+	*sink
+	durable *bus.Durable
+	lost    chan bus.Loss
+}
+
+// hold opens a durable.
+func hold(t testing.TB, b *bus.Bus, in peal.Inbox, of bus.Followed, name string, asked bus.Cursor) *holder {
+	t.Helper()
+	h := &holder{lost: make(chan bus.Loss, 1)}
+	d, err := b.OpenDurable(t.Context(), in, of, name, asked, func(why bus.Loss) { h.lost <- why })
+	if err != nil {
+		t.Fatalf("open durable %s: %v", name, err)
+	}
+	h.durable = d
+	t.Cleanup(d.Close)
+	return h
+}
+
+// followBy follows an inbox by a durable.
+func followBy(t testing.TB, b *bus.Bus, in peal.Inbox, name string, asked bus.Cursor) *holder {
+	t.Helper()
+	h := hold(t, b, in, bus.FollowedInbox, name, asked)
+	h.sink = follow(t, b, in, h.durable.After())
+	return h
+}
+
+// leave ends it.
+func (h *holder) leave() {
+	if h.sink != nil {
+		h.feed.Close()
+	}
+	h.durable.Close()
+}
+
+func (h *holder) loss(t testing.TB) bus.Loss {
+	t.Helper()
+	select {
+	case why := <-h.lost:
+		return why
+	case <-time.After(patience(t)):
+		t.Fatal("nobody said that the durable is lost")
+		return ""
+	}
+}
+
+// durables lists the names of a user's.
+func durables(t testing.TB, b *bus.Bus, in peal.Inbox) (names []string) {
+	t.Helper()
+	all, err := b.DurablesOf(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range all {
+		names = append(names, d.Name)
+	}
+	return names
+}
+
+// pending waits until so many messages follow the place of a user's only durable.
+func pending(t testing.TB, b *bus.Bus, in peal.Inbox, n uint64) {
+	t.Helper()
+	var have []bus.KeptDurable
+	eventually(t, fmt.Sprintf("%d messages follow the place", n), func() bool {
+		var err error
+		have, err = b.DurablesOf(t.Context(), in)
+		return err == nil && len(have) == 1 && have[0].Pending == n
+	})
+}
+
+// A durable begins at the live end, and from then on whoever follows by it gets what
+// was not received: it may come again, and nothing is passed over.
+func TestDurableKeepsThePlace(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	publish(t, b, "before", jane)
+
+	first := followBy(t, b, jane, "wall", bus.Cursor{})
+	if !first.durable.New() {
+		t.Error("the first follower did not make it")
+	}
+	publishAll(t, b, jane, 1, 4)
+	if diff := cmp.Diff(ids(1, 4), first.waitFor(ids(1, 4)...)); diff != "" {
+		t.Fatalf("the first follower (-want +got):\n%s", diff)
+	}
+	first.durable.Received(first.cursor(1))
+	first.leave()
+	pending(t, b, jane, 2)
+
+	second := followBy(t, b, jane, "wall", bus.Cursor{})
+	if second.durable.New() {
+		t.Error("the second follower made another")
+	}
+	publishAll(t, b, jane, 5, 5)
+	if diff := cmp.Diff(ids(3, 5), second.waitFor(ids(3, 5)...)); diff != "" {
+		t.Fatalf("the second follower (-want +got):\n%s", diff)
+	}
+	second.leave() // nothing was received
+	third := followBy(t, b, jane, "wall", bus.Cursor{})
+	if diff := cmp.Diff(ids(3, 5), third.waitFor(ids(3, 5)...)); diff != "" {
+		t.Fatalf("the third follower (-want +got):\n%s", diff)
+	}
+}
+
+// The first follower of an inbox in which there is nothing stands on no message.
+func TestDurableOfAnEmptyInbox(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	publishAll(t, b, inbox("joe"), 1, 3)
+	hold(t, b, jane, bus.FollowedInbox, "wall", bus.Cursor{}).leave()
+	publishAll(t, b, inbox("joe"), 4, 5)
+	publishAll(t, b, jane, 6, 6)
+	h := followBy(t, b, jane, "wall", bus.Cursor{})
+	if diff := cmp.Diff(ids(6, 6), h.waitFor(ids(6, 6)...)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+// What the follower says itself counts: it begins there, also where it has less than
+// was thought, and after a break before it has said more it has not got more.
+func TestFollowersOwnPlaceMovesTheDurable(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	h := followBy(t, b, jane, "wall", bus.Cursor{})
+	publishAll(t, b, jane, 1, 5)
+	h.wait(5)
+	var at []bus.Cursor
+	for i := range 5 {
+		at = append(at, h.cursor(i))
+	}
+	h.durable.Received(at[2])
+	h.leave()
+	pending(t, b, jane, 2)
+
+	back := followBy(t, b, jane, "wall", at[0])
+	if diff := cmp.Diff(ids(2, 5), back.waitFor(ids(2, 5)...)); diff != "" {
+		t.Fatalf("further back (-want +got):\n%s", diff)
+	}
+	back.leave()
+	again := followBy(t, b, jane, "wall", bus.Cursor{})
+	if diff := cmp.Diff(ids(2, 5), again.waitFor(ids(2, 5)...)); diff != "" {
+		t.Fatalf("after it went back (-want +got):\n%s", diff)
+	}
+	again.leave()
+	on := followBy(t, b, jane, "wall", at[3])
+	if diff := cmp.Diff(ids(5, 5), on.waitFor(ids(5, 5)...)); diff != "" {
+		t.Fatalf("further on (-want +got):\n%s", diff)
+	}
+	on.leave()
+
+	fresh := followBy(t, b, jane, "other", at[1])
+	if diff := cmp.Diff(ids(3, 5), fresh.waitFor(ids(3, 5)...)); diff != "" {
+		t.Fatalf("a new one that begins at a place (-want +got):\n%s", diff)
+	}
+}
+
+// The place is in JetStream alone, and what has expired meanwhile is declared, though
+// the server takes the floors of its consumers along.
+func TestDurableOutlivesItsServer(t *testing.T) {
+	dir := t.TempDir()
+	jane := inbox("jane")
+	s := bustest.ServerIn(t, dir)
+	b := openOn(t, s, nil)
+	h := followBy(t, b, jane, "wall", bus.Cursor{})
+	publishAll(t, b, jane, 1, 3)
+	h.wait(3)
+	h.durable.Received(h.cursor(0))
+	h.leave()
+	pending(t, b, jane, 2)
+	b.Close()
+	s.Close()
+
+	s = bustest.ServerIn(t, dir)
+	b = openOn(t, s, nil)
+	again := followBy(t, b, jane, "wall", bus.Cursor{})
+	if diff := cmp.Diff(ids(2, 3), again.waitFor(ids(2, 3)...)); diff != "" {
+		t.Fatalf("after a restart (-want +got):\n%s", diff)
+	}
+	again.leave()
+
+	// More than the server is off by in silence, from the beginning of the stream.
+	publishAll(t, b, inbox("joe"), 1, 200)
+	stream, _ := b.StreamOf(jane)
+	js := bustest.JetStream(t, s)
+	cfg, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounded := cfg.CachedInfo().Config
+	bounded.MaxMsgs = 10
+	if _, err := js.UpdateStream(t.Context(), bounded); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	s.Close()
+	s = bustest.ServerIn(t, dir)
+	b = openOn(t, s, nil)
+	gone := followBy(t, b, jane, "wall", bus.Cursor{})
+	if got := gone.wait(1); got[0] != "gap HISTORY_TRUNCATED" {
+		t.Errorf("after what followed has expired: got %v, want a gap", got)
+	}
+}
+
+// A stream that is another one now has none of what was received.
+func TestDurableBeginsAnewInAnotherIncarnation(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	h := followBy(t, b, jane, "wall", bus.Cursor{})
+	publishAll(t, b, jane, 1, 3)
+	h.wait(3)
+	h.durable.Received(h.cursor(2))
+	pending(t, b, jane, 0)
+
+	before := b.Epoch(jane)
+	recreate(t, b, jane)
+	b.Refresh()
+	eventually(t, "the epoch is another", func() bool { return b.Epoch(jane) != before })
+	h.wait(4)
+	publishAll(t, b, jane, 4, 4)
+	want := append(ids(1, 3), "gap UNKNOWN_CURSOR", "n4")
+	if diff := cmp.Diff(want, h.waitFor(want...)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+	if got := durables(t, b, jane); got != nil {
+		t.Fatalf("the durables outlive their stream: %v", got)
+	}
+	h.durable.Received(h.cursor(3)) // the gap
+	eventually(t, "the durable is there again", func() bool { return slices.Equal(durables(t, b, jane), []string{"wall"}) })
+	h.leave()
+
+	again := followBy(t, b, jane, "wall", bus.Cursor{})
+	if diff := cmp.Diff(ids(4, 4), again.waitFor(ids(4, 4)...)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+// A place that means nothing in the stream of today, as after a restore, is declared,
+// once.
+func TestDurableOfAnotherEpoch(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	publishAll(t, b, jane, 1, 5)
+	foreign := bus.Cursor{Epoch: "aaaaaaaa", Seq: 3}
+	h := followBy(t, b, jane, "wall", foreign)
+	if got := h.wait(1); got[0] != "gap UNKNOWN_CURSOR" {
+		t.Fatalf("got %v, want a gap", got)
+	}
+	h.leave() // before the gap was received
+	h = followBy(t, b, jane, "wall", bus.Cursor{})
+	if got := h.wait(1); got[0] != "gap UNKNOWN_CURSOR" {
+		t.Fatalf("once more: got %v, want a gap", got)
+	}
+	h.durable.Received(h.cursor(0))
+	h.leave()
+	pending(t, b, jane, 0)
+	h = followBy(t, b, jane, "wall", bus.Cursor{})
+	publishAll(t, b, jane, 6, 6)
+	if diff := cmp.Diff(ids(6, 6), h.waitFor(ids(6, 6)...)); diff != "" {
+		t.Fatalf("after the gap (-want +got):\n%s", diff)
+	}
+}
+
+// Whoever comes last has the durable, on whatever node, and nobody else moves it.
+func TestDurableIsTakenOver(t *testing.T) {
+	s := bustest.Server(t)
+	one, two := openOn(t, s, nil), openOn(t, s, nil)
+	jane := inbox("jane")
+	first := followBy(t, one, jane, "wall", bus.Cursor{})
+	publishAll(t, one, jane, 1, 3)
+	first.wait(3)
+
+	second := followBy(t, two, jane, "wall", bus.Cursor{})
+	if why := first.loss(t); why != bus.TakenOver {
+		t.Errorf("the first follower hears %q, want %q", why, bus.TakenOver)
+	}
+	first.durable.Received(first.cursor(2))
+	first.leave()
+	if diff := cmp.Diff(ids(1, 3), second.waitFor(ids(1, 3)...)); diff != "" {
+		t.Fatalf("the second follower (-want +got):\n%s", diff)
+	}
+	second.durable.Received(second.cursor(0))
+	pending(t, two, jane, 2)
+	select {
+	case why := <-second.lost:
+		t.Errorf("the second follower hears %q", why)
+	default:
+	}
+	if got := durables(t, one, jane); !slices.Equal(got, []string{"wall"}) {
+		t.Errorf("got durables %v, want one", got)
+	}
+}
+
+// However many are made at once, of either route and on any node, a user has three,
+// and of a name one on each route.
+func TestUserHasThreeDurables(t *testing.T) {
+	s := bustest.Server(t)
+	nodes := []*bus.Bus{openOn(t, s, nil), openOn(t, s, nil)}
+	for round := range 5 {
+		jane := inbox(fmt.Sprint("jane", round))
+		var (
+			wg     sync.WaitGroup
+			mu     sync.Mutex
+			made   []string
+			refuse int
+		)
+		for i := range 20 {
+			of := []bus.Followed{bus.FollowedInbox, bus.FollowedTickets}[i/2%2]
+			name := fmt.Sprint("d", i/4) // each four times: twice on each route
+			wg.Go(func() {
+				d, err := nodes[i%2].OpenDurable(t.Context(), jane, of, name, bus.Cursor{}, func(bus.Loss) {})
+				mu.Lock()
+				defer mu.Unlock()
+				var full *bus.TooManyDurablesError
+				switch {
+				case err == nil:
+					made = append(made, name+" "+string(of))
+					d.Close()
+				case errors.As(err, &full) && errors.Is(err, peal.ErrTooManyConnections):
+					refuse++
+					if len(full.Names) == 0 || len(full.Names) > bus.MaxDurables {
+						t.Errorf("refused because of %v", full.Names)
+					}
+				default:
+					t.Errorf("open durable %s: %v", name, err)
+				}
+			})
+		}
+		wg.Wait()
+		all, err := nodes[0].DurablesOf(t.Context(), jane)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(made)
+		made = slices.Compact(made)
+		var got []string
+		for _, d := range all {
+			got = append(got, d.Name+" "+string(d.Followed))
+		}
+		slices.Sort(got)
+		if len(got) != bus.MaxDurables || !slices.Equal(got, made) || refuse == 0 {
+			t.Fatalf("round %d: got %v, want %d, those that were opened: %v; %d refused", round, got, bus.MaxDurables, made, refuse)
+		}
+	}
+}
+
+// The region has as many as it may, and then those that there are go on.
+func TestDurablesAreBounded(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.Durables = 2 })
+	hold(t, b, inbox("jane"), bus.FollowedInbox, "a", bus.Cursor{}).leave()
+	hold(t, b, inbox("joe"), bus.FollowedTickets, "a", bus.Cursor{}).leave()
+	if _, err := b.OpenDurable(t.Context(), inbox("ann"), bus.FollowedInbox, "a", bus.Cursor{}, func(bus.Loss) {}); !errors.Is(err, bus.ErrDurablesFull) {
+		t.Errorf("a third: got %v, want ErrDurablesFull", err)
+	}
+	hold(t, b, inbox("jane"), bus.FollowedInbox, "a", bus.Cursor{}).leave()
+	if n, err := b.RemoveDurables(t.Context(), inbox("joe"), "a"); n != 1 || err != nil {
+		t.Fatalf("remove one: got %d and %v", n, err)
+	}
+	hold(t, b, inbox("ann"), bus.FollowedInbox, "a", bus.Cursor{}).leave()
+}
+
+// A stream has a bound of its own.
+func TestDurablesOfAStreamAreBounded(t *testing.T) {
+	s := bustest.Server(t)
+	b := openOn(t, s, nil)
+	js := bustest.JetStream(t, s)
+	stream, _ := b.StreamOf(inbox("jane"))
+	found, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := found.CachedInfo().Config
+	cfg.MaxConsumers = 1
+	if err := js.DeleteStream(t.Context(), stream); err != nil { // the bound of one that is there can't be changed
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	hold(t, b, inbox("jane"), bus.FollowedInbox, "a", bus.Cursor{}).leave()
+	if _, err := b.OpenDurable(t.Context(), inbox("joe"), bus.FollowedInbox, "a", bus.Cursor{}, func(bus.Loss) {}); !errors.Is(err, bus.ErrDurablesFull) {
+		t.Errorf("a second: got %v, want ErrDurablesFull", err)
+	}
+	hold(t, b, inbox("joe"), bus.FollowedTickets, "a", bus.Cursor{}).leave()
+}
+
+// Removed is who is not followed by anybody for so long. What is in use stays,
+// however little happens.
+func TestUnusedDurableIsRemoved(t *testing.T) {
+	const unused = 2 * time.Second
+	b := open(t, func(c *bus.Config) { c.DurableUnused = unused })
+	jane := inbox("jane")
+	kept := hold(t, b, jane, bus.FollowedInbox, "kept", bus.Cursor{})
+	hold(t, b, jane, bus.FollowedTickets, "left", bus.Cursor{}).leave()
+	began := time.Now()
+	eventually(t, "the unused one is gone", func() bool { return slices.Equal(durables(t, b, jane), []string{"kept"}) })
+	if d := time.Since(began); d < unused/2 {
+		t.Errorf("it was gone after %v, want about %v", d, unused)
+	}
+	for time.Since(began) < 3*unused {
+		if got := durables(t, b, jane); !slices.Equal(got, []string{"kept"}) {
+			t.Fatalf("after %v: got %v, want the one in use", time.Since(began), got)
+		}
+		time.Sleep(unused / 10)
+	}
+	kept.leave()
+	eventually(t, "it is gone once it is unused", func() bool { return durables(t, b, jane) == nil })
+}
+
+// Who follows by a durable that is removed is told, and it does not come back by
+// itself.
+func TestRemovedDurable(t *testing.T) {
+	s := bustest.Server(t)
+	one, two := openOn(t, s, nil), openOn(t, s, nil)
+	jane := inbox("jane")
+	h := followBy(t, one, jane, "wall", bus.Cursor{})
+	hold(t, one, jane, bus.FollowedTickets, "wall", bus.Cursor{}).leave()
+	hold(t, one, jane, bus.FollowedInbox, "other", bus.Cursor{}).leave()
+	publishAll(t, one, jane, 1, 2)
+	h.wait(2)
+	if n, err := two.RemoveDurables(t.Context(), jane, "wall"); n != 2 || err != nil {
+		t.Fatalf("remove: got %d and %v, want both of the name", n, err)
+	}
+	if why := h.loss(t); why != bus.Removed {
+		t.Errorf("the follower hears %q, want %q", why, bus.Removed)
+	}
+	h.durable.Received(h.cursor(1))
+	h.leave()
+	if n, err := two.RemoveDurables(t.Context(), jane, "wall"); n != 0 || err != nil {
+		t.Errorf("once more: got %d and %v, want none", n, err)
+	}
+	if got := durables(t, two, jane); !slices.Equal(got, []string{"other"}) {
+		t.Errorf("got %v, want the other", got)
+	}
+	again := followBy(t, two, jane, "wall", bus.Cursor{})
+	if !again.durable.New() {
+		t.Error("it is there again, and nobody made it")
+	}
+}
+
+// A consumer that somebody deletes past us is noticed with the next place.
+func TestDurableThatSomebodyDeletes(t *testing.T) {
+	s := bustest.Server(t)
+	b := openOn(t, s, nil)
+	jane := inbox("jane")
+	h := followBy(t, b, jane, "wall", bus.Cursor{})
+	publishAll(t, b, jane, 1, 1)
+	h.wait(1)
+	stream, _ := b.StreamOf(jane)
+	js := bustest.JetStream(t, s)
+	found, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range found.ConsumerNames(t.Context()).Name() {
+		if err := js.DeleteConsumer(t.Context(), stream, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.durable.Received(h.cursor(0))
+	if why := h.loss(t); why != bus.Removed {
+		t.Errorf("the follower hears %q, want %q", why, bus.Removed)
+	}
+}
+
+// A purge erases the durables, of a user and of a tenant, and of nobody else.
+func TestPurgeErasesDurables(t *testing.T) {
+	b := open(t, nil)
+	jane, joe := inbox("jane"), inbox("joe")
+	other := jane
+	other.Tenant = globex
+	for _, in := range []peal.Inbox{jane, joe, other} {
+		hold(t, b, in, bus.FollowedInbox, "a", bus.Cursor{}).leave()
+		hold(t, b, in, bus.FollowedTickets, "b", bus.Cursor{}).leave()
+	}
+	p, err := b.Purge(t.Context(), jane)
+	if err != nil || p.Durables != 2 {
+		t.Errorf("purge a user: got %+v and %v, want 2 durables", p, err)
+	}
+	if got := [][]string{durables(t, b, jane), durables(t, b, joe), durables(t, b, other)}; len(got[0]) != 0 || len(got[1]) != 2 || len(got[2]) != 2 {
+		t.Errorf("after the purge of a user: got %v", got)
+	}
+	p, err = b.PurgeTenant(t.Context(), acme)
+	if err != nil || p.Durables != 2 {
+		t.Errorf("purge a tenant: got %+v and %v, want 2 durables", p, err)
+	}
+	if got := [][]string{durables(t, b, joe), durables(t, b, other)}; len(got[0]) != 0 || len(got[1]) != 2 {
+		t.Errorf("after the purge of a tenant: got %v", got)
+	}
+}
+
+// All are listed, in pages.
+func TestDurablesAreListed(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.Partitions = 3 })
+	want := make(map[string]bool)
+	for i := range 6 {
+		in := inbox(fmt.Sprint("user ", i))
+		if i%3 == 2 {
+			in.Tenant = globex
+		}
+		for _, of := range []bus.Followed{bus.FollowedInbox, bus.FollowedTickets} {
+			hold(t, b, in, of, "wall", bus.Cursor{}).leave()
+			want[fmt.Sprint(in, of)] = true
+		}
+	}
+	pages := func(tenant peal.Tenant, limit int) (all []bus.KeptDurable) {
+		for after := ""; ; {
+			page, next, err := b.Durables(t.Context(), tenant, after, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if all = append(all, page...); next == "" {
+				return all
+			}
+			if len(page) != limit {
+				t.Errorf("a page of %d, want %d", len(page), limit)
+			}
+			after = next
+		}
+	}
+	for _, limit := range []int{1, 5, 12, 200} {
+		got := make(map[string]bool)
+		for _, d := range pages("", limit) {
+			got[fmt.Sprint(d.Inbox, d.Followed)] = true
+			if d.Name != "wall" || time.Since(d.Created) > time.Minute || time.Since(d.Used) > time.Minute {
+				t.Errorf("got %+v", d)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("pages of %d (-want +got):\n%s", limit, diff)
+		}
+	}
+	of := pages(globex, 3)
+	if len(of) != 4 {
+		t.Fatalf("of a tenant: got %d, want 4", len(of))
+	}
+	if d, err := b.RemoveDurable(t.Context(), of[1].ID); err != nil || d.ID != of[1].ID || d.Inbox != of[1].Inbox {
+		t.Errorf("remove: got %+v and %v", d, err)
+	}
+	if _, err := b.RemoveDurable(t.Context(), of[1].ID); !errors.Is(err, bus.ErrNoDurable) {
+		t.Errorf("once more: got %v, want ErrNoDurable", err)
+	}
+	for _, id := range []string{"", "PEAL_INBOX_local_0.other", "KV_PEAL_REVOKED." + of[0].ID, "PEAL_INBOX_local_0.durable_*_0"} {
+		if _, err := b.RemoveDurable(t.Context(), id); !errors.Is(err, peal.ErrInvalid) {
+			t.Errorf("remove %q: got %v, want ErrInvalid", id, err)
+		}
+	}
+	if got := pages(globex, 3); len(got) != 3 {
+		t.Errorf("after one is removed: got %d, want 3", len(got))
+	}
+}
+
+// It is the same for the updates of a tenant's tickets.
+func TestDurableOfTickets(t *testing.T) {
+	b := open(t, nil)
+	jane := inbox("jane")
+	h := hold(t, b, jane, bus.FollowedTickets, "wall", bus.Cursor{})
+	s := followTickets(t, b, acme, h.durable.After())
+	for n := range 4 {
+		change(t, b, acme, "t", n)
+	}
+	s.wait(4)
+	h.durable.Received(s.cursor(1))
+	s.feed.Close()
+	h.leave()
+	pending(t, b, jane, 2)
+	h = hold(t, b, jane, bus.FollowedTickets, "wall", bus.Cursor{})
+	again := followTickets(t, b, acme, h.durable.After())
+	want := updates("t", 2, 3)
+	if diff := cmp.Diff(want, again.waitFor(want...)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestParseDurable(t *testing.T) {
+	for _, good := range []string{"a", "wall-7", "0", "-", "abcdefghijklmnopqrstuvwxyz012345"} {
+		if got, err := bus.ParseDurable(good); got != good || err != nil {
+			t.Errorf("%q: got %q and %v", good, got, err)
+		}
+	}
+	for _, bad := range []string{"", "A", "a b", "a.b", "*", ">", "ä", "a\n", "abcdefghijklmnopqrstuvwxyz0123456"} {
+		if _, err := bus.ParseDurable(bad); !errors.Is(err, peal.ErrInvalid) {
+			t.Errorf("%q: got %v, want ErrInvalid", bad, err)
+		}
+	}
+}
