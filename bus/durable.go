@@ -57,15 +57,17 @@ var ErrNoDurable = errors.New("no such durable")
 // ErrDurablesFull: the region keeps as many durables as it may.
 var ErrDurablesFull = errors.New("as many durables as may be")
 
-// TooManyDurablesError: the user has MaxDurables, of these names. It is a
-// peal.ErrTooManyConnections.
+// ErrTooManyDurables: the user has MaxDurables. See TooManyDurablesError.
+var ErrTooManyDurables = fmt.Errorf("too many durables: %w", peal.ErrTooManyConnections)
+
+// TooManyDurablesError is an ErrTooManyDurables, and says of which names they are.
 type TooManyDurablesError struct{ Names []string }
 
 func (e *TooManyDurablesError) Error() string {
 	return fmt.Sprintf("%d durables of this user are there: %s", len(e.Names), strings.Join(e.Names, ", "))
 }
 
-func (e *TooManyDurablesError) Unwrap() error { return peal.ErrTooManyConnections }
+func (e *TooManyDurablesError) Unwrap() error { return ErrTooManyDurables }
 
 var durableForm = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 

@@ -293,6 +293,13 @@ func TestDurableIsTakenOver(t *testing.T) {
 	}
 	first.durable.Received(first.cursor(2))
 	first.leave()
+	// What this process does for another durable, it does after that.
+	joe := followBy(t, one, inbox("joe"), "wall", bus.Cursor{})
+	publishAll(t, one, inbox("joe"), 1, 1)
+	joe.wait(1)
+	joe.durable.Received(joe.cursor(0))
+	pending(t, two, inbox("joe"), 0)
+	pending(t, two, jane, 3)
 	if diff := cmp.Diff(ids(1, 3), second.waitFor(ids(1, 3)...)); diff != "" {
 		t.Fatalf("the second follower (-want +got):\n%s", diff)
 	}

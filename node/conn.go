@@ -22,6 +22,8 @@ const (
 	tooOld       reason = "max_age"
 	revoked      reason = "revoked"
 	overLimit    reason = "over_limit"    // others have all slots of the user, after JetStream was away for long
+	takenOver    reason = "taken_over"    // another connection follows by its durable
+	removed      reason = "removed"       // its durable was
 	realmChanged reason = "realm_changed" // its configuration; the token may still be good
 )
 
@@ -32,6 +34,8 @@ var farewell = map[reason]struct{ code, message string }{
 	draining:     {"DRAINING", "This server is going away: connect again"},
 	natsAway:     {"SUBSCRIPTION_ERROR", "Failed to subscribe to notification channel"},
 	tooOld:       {"DRAINING", "This connection has been open for long: connect again"},
+	takenOver:    {"CONNECTION_LIMIT", "Another connection has taken over this durable subscription"},
+	removed:      {"SUBSCRIPTION_ERROR", "This durable subscription was removed"},
 	revoked:      {"REVOKED", "Your token is not good any more: sign in again"},
 	overLimit:    {"CONNECTION_LIMIT", "This user has too many open connections"},
 	realmChanged: {"DRAINING", "The rules of your realm have changed: connect again"},
@@ -73,6 +77,8 @@ type conn struct {
 	ended     atomic.Bool
 	opened    time.Time
 	lifetime  time.Duration // after opened; 0: no bound
+	durable   *bus.Durable  // that it follows by; nil: by its own cursor
+	proof     *proof        // of what the peer has received, for the durable
 
 	// Owned by watchCallers.
 	going bool // it is being let go, in its turn

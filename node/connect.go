@@ -14,31 +14,38 @@ import (
 // connectNotifications answers GET …/ticket/sse/notifications: the caller's
 // notifications.
 func (n *Node) connectNotifications(w http.ResponseWriter, r *request) error {
-	return n.connect(w, r, func(ctx context.Context, c *conn, after bus.Cursor) (*bus.Feed, badge, error) {
+	return n.connect(w, r, bus.FollowedInbox, func(ctx context.Context, c *conn, after bus.Cursor) (*bus.Feed, badge, error) {
 		feed, err := n.bus.Follow(ctx, c.caller.Inbox, after, c)
 		if err != nil {
 			return nil, badge{}, err
 		}
-		return feed, badge{feed.Start().Unread, feed.Start().ReadState}, nil
+		return feed, badge{unread: feed.Start().Unread, readState: feed.Start().ReadState}, nil
 	})
 }
 
-// badge is what a connection is told first of the caller's inbox.
+// badge is what a connection is told first of the caller's inbox, and of its feed.
 type badge struct {
 	unread    uint64
 	readState bus.Cursor // its version
+	fresh     bool       // the feed begins at the live end, though it follows a cursor
 }
 
 // connect answers a request for an event stream, for as long as the token is good and
-// the client stays. follow has a feed deliver to the connection what comes after a
-// cursor.
-func (n *Node) connect(w http.ResponseWriter, r *request, follow func(ctx context.Context, c *conn, after bus.Cursor) (*bus.Feed, badge, error)) error {
+// the client stays, to follow what comes after its cursor or by a durable.
+func (n *Node) connect(w http.ResponseWriter, r *request, of bus.Followed, follow follow) error {
 	if err := r.acceptsEventStream(); err != nil {
 		return err
 	}
 	after, err := r.resumeCursor()
 	if err != nil {
 		return err
+	}
+	name, err := n.durableName(r)
+	if err != nil {
+		return err
+	}
+	if name != "" {
+		follow = n.byDurable(r, of, name, follow)
 	}
 	if err := r.empty(); err != nil {
 		return err
@@ -65,6 +72,9 @@ func (n *Node) connect(w http.ResponseWriter, r *request, follow func(ctx contex
 		return err
 	}
 	defer feed.Close()
+	if c.durable != nil {
+		c.proof = newProof(h, c.durable)
+	}
 
 	h.begin(greet(caller, feed.Start(), first), feed)
 	if err := n.open(c); err != nil {
@@ -113,7 +123,7 @@ func greet(caller auth.Caller, start bus.Start, b badge) []byte {
 		UserID:    caller.Inbox.User,
 		Timestamp: peal.NewTimestamp(time.Now()),
 		ExpiresAt: peal.NewTimestamp(caller.Expires),
-		Recovered: start.Recovered,
+		Recovered: start.Recovered && !b.fresh,
 		Unread:    b.unread,
 		ReadState: b.readState.String(),
 	}, start)

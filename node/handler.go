@@ -51,6 +51,7 @@ type handler struct {
 	pending   []waiting
 	size      int        // of pending, in bytes
 	place     bus.Cursor // everything up to it is on the wire, or in the write under way
+	flushed   bus.Cursor // everything up to it is the kernel's to send
 	began     time.Time  // the write under way; zero between writes
 	stalled   bool       // the write under way takes too long
 	returning bool       // the feed was sent back and is not there yet
@@ -273,6 +274,7 @@ func (h *handler) rest() {
 	defer h.mu.Unlock()
 	h.movedLocked()
 	h.began = time.Time{}
+	h.flushed = h.place
 	if h.why == "" {
 		// HTTP/2 resets the stream at its deadline even if nothing is being written.
 		h.out.SetWriteDeadline(time.Time{})

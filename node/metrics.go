@@ -114,6 +114,8 @@ func newMetrics(n *Node) *metrics {
 		{"peal_feed_reads_total", "Reads of stored messages for connections.", &s.Reads},
 		{"peal_feed_holes_total", "Holes in the chain of live messages, which were then read.", &s.Holes},
 		{"peal_feed_rescued_total", "Feeds that only the tail check found behind.", &s.Rescued},
+		{"peal_durable_moves_total", "Places of durable subscriptions that this process has moved.", &s.Moved},
+		{"peal_durable_moves_failed_total", "Places of durable subscriptions that could not be moved: what follows them will come again.", &s.Unmoved},
 		{"peal_nats_slow_consumer_total", "Reports of live messages that this process did not take in time.", &s.SlowConsumer},
 		{"peal_live_malformed_total", "Live messages without the headers of JetStream.", &s.Malformed},
 	} {

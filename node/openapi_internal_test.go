@@ -108,6 +108,8 @@ func TestOpenAPIHasEveryValueAndNoOther(t *testing.T) {
 		"Priority":    sorted(peal.Priorities()),
 		"Reason":      sorted(peal.Reasons()),
 
+		"DurableRoute": sorted([]bus.Followed{bus.FollowedInbox, bus.FollowedTickets}),
+
 		"TicketAction": sorted(peal.TicketActions()),
 		"Change":       sorted(peal.Changes()),
 	} {

@@ -50,6 +50,7 @@ var problems = []struct {
 	{errOrigin, problem{403, "FORBIDDEN", "Only a page of this origin or of an allowed one may begin or end a session"}},
 	{peal.ErrForbidden, problem{403, "FORBIDDEN", "The token does not allow this"}},
 	{bus.ErrNoDeadLetter, problem{404, "NOT_FOUND", "There is no dead letter of this id, or not any more"}},
+	{bus.ErrNoDurable, problem{404, "NOT_FOUND", "There is no durable subscription of this name or id, or not any more"}},
 	{errNotFound, problem{404, "NOT_FOUND", "There is nothing at this path"}},
 	{errMethod, problem{405, "METHOD_NOT_ALLOWED", "This path has no such method"}},
 	{errNotAcceptable, problem{406, "NOT_ACCEPTABLE", "This path answers with text/event-stream only"}},
@@ -59,9 +60,11 @@ var problems = []struct {
 	{errFormTooLarge, problem{413, "TOO_LARGE", "The form must be at most 13,312 bytes"}},
 	{errFormType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/x-www-form-urlencoded, without a content encoding"}},
 	{errMediaType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json, without a content encoding"}},
+	{bus.ErrTooManyDurables, problem{429, "CONNECTION_LIMIT", ""}},
 	{peal.ErrTooManyConnections, problem{429, "CONNECTION_LIMIT", "This user has too many open connections"}},
 	{errTooFast, problem{429, "RATE_LIMIT", "Too many requests: wait as long as Retry-After, or retry:, says"}},
 	{errManyLook, problem{503, "UNAVAILABLE", "So many look at the status page already that there is no place left: load it without its script, or ask for status.json"}},
+	{bus.ErrDurablesFull, problem{503, "UNAVAILABLE", "This service keeps as many durable subscriptions as it may: connect without one"}},
 	{peal.ErrUnavailable, problem{503, "UNAVAILABLE", "The service cannot do this at the moment"}},
 }
 
@@ -97,7 +100,7 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 		n.log.Error("request failed", "request", r.id, "route", r.route, "err", err)
 	}
 	if r.stream && r.cookie && p.passes() {
-		refuseByEvent(w, p, retryAfter(err))
+		refuseByEvent(w, r.told(p, err), retryAfter(err))
 	}
 	refuseByStatus(w, r, p, err)
 }
@@ -136,15 +139,18 @@ func (r *request) told(p problem, err error) told {
 	if detail == "" && errors.As(err, &invalid) {
 		detail = invalid.Error()
 	}
+	if detail == "" {
+		detail = tooManyDurables(err)
+	}
 	return told{"about:blank", http.StatusText(p.status), p.status, p.code, detail, r.id}
 }
 
 // refuseByEvent answers an EventSource of a browser, which takes every status but
 // 200 for the end of everything, and comes back after an abort as late as it is
 // told. It does not return.
-func refuseByEvent(w http.ResponseWriter, p problem, seconds int) {
+func refuseByEvent(w http.ResponseWriter, p told, seconds int) {
 	beginEventStream(w)
-	w.Write(frame(sse.Event{Name: sse.Error, Data: encode(notice{p.code, p.detail}), Retry: time.Duration(seconds) * time.Second}))
+	w.Write(frame(sse.Event{Name: sse.Error, Data: encode(notice{p.Code, p.Detail}), Retry: time.Duration(seconds) * time.Second}))
 	http.NewResponseController(w).Flush()
 	panic(http.ErrAbortHandler)
 }

@@ -60,7 +60,7 @@ func TestMalformedConnectIsRefused(t *testing.T) {
 	}
 	rows = append(rows,
 		refusal{"a token under another name", []edit{query("lastEventId=" + s.jane().token)}, 400, "INVALID_REQUEST", "query"},
-		refusal{"durable", []edit{query("durable=bot")}, 400, "INVALID_REQUEST", "durable"},
+		refusal{"durable", []edit{query("durable=Bot")}, 400, "INVALID_REQUEST", "durable"},
 		refusal{"malformed query", []edit{query("lastEventId=%zz")}, 400, "INVALID_REQUEST", "query"},
 		refusal{"a body", []edit{body("x")}, 400, "INVALID_REQUEST", "body"},
 		refusal{"no tenant", []edit{header("x-tenantid")}, 400, "INVALID_REQUEST", "x-tenantid"},
@@ -434,7 +434,7 @@ func wantConnectRefused(t *testing.T, route edit) {
 
 	faulty := func(mended ...edit) *http.Request {
 		return s.request(context.Background(), "PUT", connectPath+"/x", user{"strict", "nonsense", "short"}, "",
-			append([]edit{header("Accept", "text/html"), query("durable=x")}, mended...)...)
+			append([]edit{header("Accept", "text/html"), query("durable=X")}, mended...)...)
 	}
 	mended := s.wantInOrder(faulty, []fault{
 		{404, "NOT_FOUND", "", route},

@@ -112,9 +112,6 @@ func (r *request) resumeCursor() (bus.Cursor, error) {
 	if err != nil {
 		return bus.Cursor{}, err
 	}
-	if query.Has("durable") {
-		return bus.Cursor{}, peal.Invalid("durable", "this server has no durable subscriptions")
-	}
 	if v := r.Header["Last-Event-Id"]; len(v) > 0 && v[len(v)-1] != "" {
 		return bus.ParseCursor(v[len(v)-1]), nil
 	}

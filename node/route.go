@@ -31,6 +31,8 @@ func (n *Node) routes() []route {
 	routes := []route{
 		{"GET", Base + "/ticket/sse/notifications", streamed(n.connectNotifications)},
 		{"GET", Base + "/ticket/sse/list/updates", streamed(n.connectLists)},
+		{"GET", Base + "/ticket/sse/durable", n.listDurables},
+		{"DELETE", Base + "/ticket/sse/durable/:name", n.removeDurable},
 		{"POST", Base + "/ticket/notification", n.publish},
 		{"POST", Base + "/ticket/event", n.takeEvent},
 		{"POST", Base + "/ticket/events", n.takeEvents},
@@ -86,6 +88,8 @@ func (n *Node) adminRoutes() []route {
 		{"GET", "/dead/:id", n.showDead},
 		{"POST", "/dead/:id/retry", n.retryDead},
 		{"DELETE", "/dead/:id", n.dropDead},
+		{"GET", "/durables", n.listAllDurables},
+		{"DELETE", "/durables/:id", n.removeAnyDurable},
 	}...)
 }
 

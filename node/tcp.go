@@ -105,6 +105,14 @@ func (p *peer) moves() {
 // was asked. Where the system does not tell, nobody is.
 func (p *peer) silent() bool { return p != nil && unheard(p.tcp, ackTimeout) }
 
+// sent is how much of what was written to the connection its peer has acknowledged.
+func (p *peer) sent() (acked uint64, outstanding int, ok bool) {
+	if p == nil {
+		return 0, 0, false
+	}
+	return sent(p.tcp)
+}
+
 // cut closes the connection, whatever is under way on it.
 func (p *peer) cut() {
 	if p != nil {

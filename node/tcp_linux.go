@@ -44,3 +44,25 @@ func unheard(t *net.TCPConn, since time.Duration) (is bool) {
 	})
 	return is
 }
+
+// sent says how many bytes of what was written to a peer it has acknowledged, and how
+// many not. ok is false where that can't be known. The first may be 0 for ever, of a
+// system that does not count them.
+func sent(t *net.TCPConn) (acked uint64, outstanding int, ok bool) {
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return 0, 0, false
+	}
+	raw.Control(func(fd uintptr) {
+		// In this order: what is acknowledged in between counts twice, and so the sum is
+		// never less than what was written before.
+		if outstanding, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ); err != nil {
+			return
+		}
+		ok = true
+		if i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			acked = i.Bytes_acked
+		}
+	})
+	return acked, outstanding, ok
+}

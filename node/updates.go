@@ -14,7 +14,7 @@ import (
 // that the caller sees, has lost sight of, or with the role for it, of all of the
 // tenant. connected tells of the caller's inbox, as everywhere.
 func (n *Node) connectLists(w http.ResponseWriter, r *request) error {
-	return n.connect(w, r, func(ctx context.Context, c *conn, after bus.Cursor) (*bus.Feed, badge, error) {
+	return n.connect(w, r, bus.FollowedTickets, func(ctx context.Context, c *conn, after bus.Cursor) (*bus.Feed, badge, error) {
 		// Both at once: a JetStream that hangs has as long as for one of them.
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -37,7 +37,7 @@ func (n *Node) connectLists(w http.ResponseWriter, r *request) error {
 			feed.Close()
 			return nil, badge{}, err
 		}
-		return feed, badge{uint64(count.Unread), count.ReadState}, nil
+		return feed, badge{unread: uint64(count.Unread), readState: count.ReadState}, nil
 	})
 }
 

@@ -169,6 +169,9 @@ func (n *Node) wake(now time.Time, conns []*conn) {
 			if c.beat = c.beat.Add(n.cfg.Heartbeat); c.beat.Before(now) {
 				c.beat = now.Add(n.cfg.Heartbeat) // we were held up
 			}
+			if c.proof != nil {
+				c.proof.look()
+			}
 			if c.transport.offerIdle(beat) {
 				n.metrics.heartbeats.Inc()
 			}

@@ -27,6 +27,7 @@ func adminCommands() []command {
 		{"migrate", "--data DIR --nats URL[,URL] [--dry-run] [flags]",
 			"copy everything from the embedded JetStream of a data directory to a NATS cluster", adminMigrate},
 		{"dead", "COMMAND [flags]", "list, show, retry and drop ticket events that could not be worked on", adminDead},
+		{"durable", "COMMAND [flags]", "list and remove durable subscriptions: the places that JetStream keeps for clients", adminDurable},
 	}
 }
 

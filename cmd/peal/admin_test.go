@@ -25,7 +25,7 @@ func newAdminServer(t *testing.T, status int, contentType, answer string) *admin
 		if err != nil {
 			t.Error(err)
 		}
-		s.asked = append(s.asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("Content-Type")+" "+string(body))
+		s.asked = append(s.asked, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Content-Type")+" "+string(body))
 		w.Header().Set("Content-Type", contentType)
 		w.WriteHeader(status)
 		io.WriteString(w, answer)

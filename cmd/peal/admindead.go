@@ -241,12 +241,17 @@ func (x *chosen) find(ctx context.Context) error {
 }
 
 // settle does the same with each, and prints with how many it went well. Where it
-// does not for a reason of the letter's own, the others go on.
+// does not for a reason of its own, the others go on.
 func (x *chosen) settle(ctx context.Context, word, method, suffix string) error {
+	return x.settleAt(ctx, "/dead/", word, method, suffix)
+}
+
+// settleAt is settle for what has its path there.
+func (x *chosen) settleAt(ctx context.Context, path, word, method, suffix string) error {
 	done, failed := 0, 0
 	var first error
 	for i, id := range x.ids {
-		_, err := x.port.ask(ctx, method, "/dead/"+url.PathEscape(id)+suffix)
+		_, err := x.port.ask(ctx, method, path+url.PathEscape(id)+suffix)
 		refused, is := errors.AsType[refusedError](err)
 		switch {
 		case err == nil:

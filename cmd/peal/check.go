@@ -82,6 +82,9 @@ func (s *settings) check() error {
 	if s.retain < time.Minute {
 		return usagef("retain must be at least 1m")
 	}
+	if s.durables < 0 {
+		return usagef("durables must not be negative; 0 is none")
+	}
 	if s.perInbox < 1 || s.perInbox > maxPerInbox {
 		return usagef("per-inbox must be 1 to %d", maxPerInbox)
 	}

@@ -32,6 +32,7 @@ type settings struct {
 	replicas        int
 	retain          time.Duration
 	perInbox        int
+	durables        int
 	maxPerUser      int
 	withoutNATS     string // what the limit does then: refuse or local
 	perUser         int    // connects a second
@@ -121,6 +122,7 @@ func newSettings(d defaults) *settings {
 		{name: "replicas", help: "of each stream when it is created; 0: 1 embedded, 3 in a cluster", value: num(&s.replicas, 0), fileOnly: true},
 		{name: "retain", help: "how long a notification is kept", value: dur(&s.retain, 30*24*time.Hour), fileOnly: true},
 		{name: "per-inbox", help: "how many notifications an inbox keeps", value: num(&s.perInbox, 500), fileOnly: true},
+		{name: "durables", help: "durable subscriptions in the region, each a JetStream consumer; 0: none", value: num(&s.durables, 1000), fileOnly: true},
 	}
 	if !d.dev {
 		s.registered = append(s.registered, setting{name: "roles", help: "`edge,dispatch`: answer clients and publishers, work on ticket events; by default both", value: str(&s.roles, roleEdge+","+roleDispatch), list: true})

@@ -174,6 +174,7 @@ func TestUsage(t *testing.T) {
 	events := write("events.yaml", "events-per-tenant: -1\n")
 	natsCert := write("natscert.yaml", "nats-cert: x\n")
 	natsCA := write("natsca.yaml", "nats-ca: "+natsCert+"\n")
+	durables := write("durables.yaml", "durables: -1\n")
 	nested := write("nested.yaml", "action-hosts:\n  a: b\n")
 	realms := write("realms.yaml", "realms:\n  - name: acme\n    issuer: https://id.example\n    surprise: 1\n")
 	for _, tt := range []struct {
@@ -221,6 +222,7 @@ func TestUsage(t *testing.T) {
 		{"negative connects", []string{"config", "check", "--config", negative}, 2, []string{"connects-per-user"}},
 		{"negative requests", []string{"config", "check", "--config", requests}, 2, []string{"requests-per-user"}},
 		{"negative events", []string{"config", "check", "--config", events}, 2, []string{"events-per-tenant"}},
+		{"negative durables", []string{"config", "check", "--config", durables}, 2, []string{"durables", "0 is none"}},
 		{"negative drain window", []string{"dev", "--drain-window", "-1s"}, 2, []string{"drain-window", "duration"}},
 		{"bad region", []string{"dev", "--region", "EU-1"}, 2, []string{"--region"}},
 		{"bad log format", []string{"dev", "--log-format", "xml"}, 2, []string{"--log-format"}},

@@ -69,6 +69,7 @@ func (s *settings) busConfig(log *slog.Logger) bus.Config {
 		Replicas:    s.replicas,
 		Retain:      s.retain,
 		PerInbox:    s.perInbox,
+		Durables:    cmp.Or(s.durables, -1),
 		Logger:      log,
 	}
 	if s.nats != "" {

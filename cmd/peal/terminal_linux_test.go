@@ -106,6 +106,19 @@ func TestDropAsksOnATerminal(t *testing.T) {
 	}
 }
 
+func TestDurableListKnowsATerminal(t *testing.T) {
+	s := newAdminServer(t, 200, "application/json", `{"durables":[{"id":"S.durable_x_0","tenant":"`+string(tenantShared)+`","namespace":"acme","user":"ja\u001b[2Jne","name":"wall","route":"list/updates","created":"2025-07-10T12:35:00.000Z","lastUsed":"2025-07-10T12:35:00.000Z","pending":7}],"next":"S.durable_x_0"}`)
+	seen, status := onTerminal(t, 120, "", "admin", "durable", "list", "--admin", s.URL)
+	for _, want := range []string{"PENDING", "wall", "list/updates", "S.durable_x_0", "--after S.durable_x_0"} {
+		if !strings.Contains(seen, want) {
+			t.Errorf("seen %q, want %q in it", seen, want)
+		}
+	}
+	if status != 0 || strings.Contains(seen, "\x1b") {
+		t.Errorf("exit status %d, seen %q", status, seen)
+	}
+}
+
 func TestPurgeAsksOnATerminal(t *testing.T) {
 	tenant := string(tenantShared)
 	for _, tt := range []struct {

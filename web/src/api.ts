@@ -62,7 +62,8 @@ export interface StreamError {
  * `DRAINING` and `SUBSCRIPTION_ERROR`: connect again, another node may
  * serve you. By the last three is refused who connects by the session
  * cookie; by `CONNECTION_LIMIT` ends also who has lost the place to others
- * while the node was cut off.
+ * while the node was cut off, and who followed by a durable subscription
+ * that another connection has taken over.
  */
 export type ErrorCode = "TOKEN_EXPIRED" | "REVOKED" | "DRAINING" | "SLOW_CLIENT" | "SUBSCRIPTION_ERROR" | "CONNECTION_LIMIT" | "RATE_LIMIT" | "UNAVAILABLE";
 
