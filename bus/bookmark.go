@@ -71,8 +71,9 @@ func (k *bookmark) settled() bool { return k.meta(metaSettled) != "" }
 func (k *bookmark) begin() Cursor { return ParseCursor(k.meta(metaBegin)) }
 
 // place is where the durable is. What its consumer has delivered is where it was
-// reset to, for nobody pulls; not so its floor, which the server takes along when the
-// stream loses its oldest: what has expired unseen would have been seen.
+// reset to, for nobody pulls. Its floor is as good as long as the server leaves it
+// alone: where a stream loses its oldest it moves floors on, and if that were told or
+// stored, what has expired unseen would count as seen.
 func (k *bookmark) place() Cursor {
 	begin := k.begin()
 	if seq := k.info.Delivered.Stream; seq > begin.Seq {

@@ -172,8 +172,8 @@ func TestFollowersOwnPlaceMovesTheDurable(t *testing.T) {
 	}
 }
 
-// The place is in JetStream alone, and what has expired meanwhile is declared, though
-// the server takes the floors of its consumers along.
+// The place is in JetStream alone, and what has expired meanwhile is declared, whatever
+// the server does with the floors of its consumers.
 func TestDurableOutlivesItsServer(t *testing.T) {
 	dir := t.TempDir()
 	jane := inbox("jane")
