@@ -237,48 +237,17 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	if err := b.cfg.check(); err != nil {
 		return err
 	}
-	for _, c := range []struct {
-		conn    **nats.Conn
-		purpose string
-	}{{&b.live, "live"}, {&b.read, "read"}, {&b.write, "write"}} {
-		err := b.cfg.patiently(ctx, func() (err error) { *c.conn, err = b.connect(c.purpose); return err })
-		if err != nil {
-			return err
-		}
-	}
-	if b.reads, err = jetstream.New(b.read, jetstream.WithDefaultTimeout(b.cfg.Timeout)); err != nil {
+	if err := b.connectAll(ctx); err != nil {
 		return err
 	}
-	if b.writes, err = jetstream.New(b.write, jetstream.WithDefaultTimeout(b.cfg.Timeout),
-		jetstream.WithPublishAsyncTimeout(b.cfg.Timeout),
-		jetstream.WithPublishAsyncMaxPending(maxQueued)); err != nil {
+	if err := b.openSources(ctx); err != nil {
 		return err
 	}
-
-	var n int
-	err = b.cfg.patiently(ctx, func() (err error) { n, err = b.streams(b.reads).ensure(ctx, b.cfg.layout()); return err })
-	if err != nil {
-		return err
-	}
-	for p := range n {
-		part := newPartition(b, p)
-		if err := part.open(ctx); err != nil {
-			return err
-		}
-		b.partitions = append(b.partitions, part)
-		b.add(part.source)
-	}
-	b.events = newPublisher(b, eventStream(b.cfg.Region), 1) // those of a ticket in their order
-	b.tickets = newTickets(b)
-	if err := b.tickets.open(ctx); err != nil {
-		return err
-	}
-	b.add(b.tickets)
 	b.wishes = newWishes(b)
 	if b.slots, err = newSlots(b); err != nil {
 		return err
 	}
-	if err := b.eraseAgain(ctx); err != nil {
+	if err := b.cfg.patiently(ctx, func() error { return b.eraseAgain(ctx) }); err != nil {
 		return err
 	}
 	b.done.Go(b.keepErased)
@@ -298,6 +267,54 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	b.done.Go(b.keepHeld)
 	b.tickets.start()
 	b.opened.Store(true)
+	return nil
+}
+
+// connectAll opens the connections, of which each has a purpose.
+func (b *Bus) connectAll(ctx context.Context) (err error) {
+	for _, c := range []struct {
+		conn    **nats.Conn
+		purpose string
+	}{{&b.live, "live"}, {&b.read, "read"}, {&b.write, "write"}} {
+		err := b.cfg.patiently(ctx, func() (err error) { *c.conn, err = b.connect(c.purpose); return err })
+		if err != nil {
+			return err
+		}
+	}
+	if b.reads, err = jetstream.New(b.read, jetstream.WithDefaultTimeout(b.cfg.Timeout)); err != nil {
+		return err
+	}
+	if b.writes, err = jetstream.New(b.write, jetstream.WithDefaultTimeout(b.cfg.Timeout),
+		jetstream.WithPublishAsyncTimeout(b.cfg.Timeout),
+		jetstream.WithPublishAsyncMaxPending(maxQueued)); err != nil {
+		return err
+	}
+	return nil
+}
+
+// openSources creates the streams that are not there, and reads what all of them are
+// now. A cluster that has just been started, or streams that have just been created,
+// may have no leader yet.
+func (b *Bus) openSources(ctx context.Context) error {
+	var n int
+	err := b.cfg.patiently(ctx, func() (err error) { n, err = b.streams(b.reads).ensure(ctx, b.cfg.layout()); return err })
+	if err != nil {
+		return err
+	}
+	for p := range n {
+		part := newPartition(b, p)
+		if err := b.cfg.patiently(ctx, func() error { return part.open(ctx) }); err != nil {
+			return err
+		}
+		b.partitions = append(b.partitions, part)
+		b.add(part.source)
+	}
+	b.events = newPublisher(b, eventStream(b.cfg.Region), 1) // those of a ticket in their order
+	b.tickets = newTickets(b)
+	if err := b.cfg.patiently(ctx, func() error { return b.tickets.open(ctx) }); err != nil {
+		return err
+	}
+	b.add(b.tickets)
 	return nil
 }
 

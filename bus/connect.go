@@ -129,7 +129,7 @@ func starting(err error) bool {
 		return refused.Code == 503
 	}
 	var unreachable net.Error
-	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, errDeposed) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &unreachable)
 }
 

@@ -252,7 +252,7 @@ func TestRightsOfARestrictedUser(t *testing.T) {
 				Publish:   &server.SubjectPermission{Deny: []string{"peal.state.>", "$KV.PEAL_QUEUE_local.>", "$JS.API.DIRECT.GET.PEAL_TICKET_local", "$JS.API.CONSUMER.MSG.NEXT.>", "$JS.ACK.>", "$JS.API.STREAM.CREATE.>"}},
 				Subscribe: &server.SubjectPermission{Deny: []string{"peal.live.local.1.>", "peal.revoked"}},
 			}},
-			{Username: "deaf", Password: "p", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Deny: []string{"_INBOX.>"}}}},
+			{Username: "deaf", Password: "p", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Deny: []string{"_INBOX_PEAL_node.>"}}}},
 		}
 	})
 	openAt(t, at(s, "all:p")).Close()

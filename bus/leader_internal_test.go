@@ -40,6 +40,14 @@ func TestLeaderIsBelievedAsLongAsNobodyElseCanLead(t *testing.T) {
 	}
 }
 
+// The leader of a stream that was created a moment ago has heard of nobody yet: a node
+// that starts beside a cluster that has just been started waits for it.
+func TestLeaderOfANewStreamIsWaitedFor(t *testing.T) {
+	if err := unavailable("ask for stream PEAL_INBOX_local_0", errDeposed); !starting(err) {
+		t.Errorf("%v ends a process that starts", err)
+	}
+}
+
 // A leader that was cut off and is back has late answers of the others, so it seems to
 // lead, for a moment. That a stream with replicas ends before what it had is believed
 // when it was said for a while, and nothing else was meanwhile.
