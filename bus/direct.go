@@ -74,9 +74,41 @@ const (
 )
 
 // hung knows whether a replica hangs, of whichever stream: it is servers that do.
+//
+// And it bounds how often the same is asked again. Where servers are not hung but have
+// more to do than they can, each is late, and who asks all of them again, five times in
+// a second, has made it five times as much: after a restart of all nodes a cluster was
+// so busy with questions that nobody waited for any more that it never recovered. So
+// what may be asked again is earned by answers. With one of three servers hung that
+// takes half a question for each answer.
 type hung struct {
 	since time.Time    // of the count in until
 	until atomic.Int64 // in ns since then
+	spent atomic.Int64 // parts of what may be asked again that are spent; 0: all is there
+}
+
+const (
+	askAgain  = 4             // parts that asking again costs
+	perAnswer = 3             // parts that an answer earns
+	mostParts = 64 * askAgain // that there are
+)
+
+// earn notes an answer.
+func (h *hung) earn() { h.giveBack(perAnswer) }
+
+func (h *hung) giveBack(parts int64) {
+	if h.spent.Add(-parts) < 0 {
+		h.spent.Store(0)
+	}
+}
+
+// spend reports whether something may be asked again, which it is then.
+func (h *hung) spend() bool {
+	if h.spent.Add(askAgain) <= mostParts {
+		return true
+	}
+	h.spent.Add(-askAgain)
+	return false
 }
 
 // seen notes that one hangs.
@@ -138,6 +170,7 @@ func (b *Bus) directBy(ctx context.Context, nc *nats.Conn, stream string, req di
 		before := q.heard
 		a, err := q.listen(ctx, patience)
 		if err == nil {
+			b.hung.earn()
 			if a != first {
 				b.sawHung()
 			}
@@ -153,6 +186,9 @@ func (b *Bus) directBy(ctx context.Context, nc *nats.Conn, stream string, req di
 			patience = max(patience, goOnPatience)
 		default:
 			patience *= 2
+			if !b.hung.spend() {
+				continue // it is waited for
+			}
 			if err := ask(); err != nil {
 				return q.best(err)
 			}
@@ -250,7 +286,11 @@ func (b *Bus) directLast(ctx context.Context, nc *nats.Conn, stream, subject str
 	leads, passed := b.hung.lately(), false
 	silent := false // the leader was, though it had time
 	for patience := b.hung.patience(); ; leads = !leads {
-		once, cancel := context.WithTimeout(ctx, patience)
+		wait, again := b.cfg.Timeout, b.hung.spend()
+		if again {
+			wait = patience
+		}
+		once, cancel := context.WithTimeout(ctx, wait)
 		if leads {
 			m, err = leaderBy(once, nc, stream, leaderGet{LastFor: subject})
 		} else {
@@ -258,6 +298,15 @@ func (b *Bus) directLast(ctx context.Context, nc *nats.Conn, stream, subject str
 		}
 		cancel()
 		late := errors.Is(err, context.DeadlineExceeded)
+		if again && !late {
+			b.hung.giveBack(askAgain) // it was not asked again
+		}
+		if err == nil {
+			b.hung.earn()
+		}
+		if leads && late && (wait >= beginPatience || !again) {
+			silent = true
+		}
 		switch {
 		case err == nil && passed:
 			b.sawHung()
@@ -269,7 +318,7 @@ func (b *Bus) directLast(ctx context.Context, nc *nats.Conn, stream, subject str
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("%w: %w", errReplicasSilent, ctx.Err())
 		case late:
-			passed, silent = true, silent || leads && patience >= beginPatience
+			passed = true
 			patience *= 2
 		}
 	}

@@ -473,3 +473,9 @@ func (s *Streams) PurgedIn(ctx context.Context) (map[string]bool, error) {
 	}
 	return all, nil
 }
+
+// AskReplicas asks any replica of a stream for what is stored.
+func (b *Bus) AskReplicas(ctx context.Context, stream string) error {
+	_, err := b.directBy(ctx, b.read, stream, directGet{Seq: 1, NextFor: "x", Batch: 1})
+	return err
+}

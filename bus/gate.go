@@ -17,8 +17,10 @@ type gate struct {
 }
 
 const (
-	// maxInside is how many followers of one stream may be starting at once.
-	maxInside = 32
+	// maxInside is how many followers of one stream may be starting at once. Each asks
+	// nine times, one after the other, and nothing is gained by having more of them wait
+	// in JetStream than here: what waits there times out, and was for nothing.
+	maxInside = 16
 
 	// maxWait is how long one waits at most, when others get their turn.
 	maxWait = 30 * time.Second

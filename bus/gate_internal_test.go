@@ -19,12 +19,12 @@ func fill(t *testing.T, g *gate) {
 	}
 }
 
-// Five thousand that come at once are let in over as long as it takes, if others
+// Three thousand that come at once are let in over as long as it takes, if others
 // are served meanwhile.
 func TestGateHasPatienceWhileOthersAreServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(4 * time.Second)
-		const followers = 5000
+		const followers = 3000
 		began := time.Now()
 		var all sync.WaitGroup
 		for range followers {

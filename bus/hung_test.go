@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -179,5 +180,41 @@ func TestSilentReplicasStallNobody(t *testing.T) {
 	}
 	if _, err := b.Tell(t.Context(), noon, telling("n2", many[:2]...)); err != nil {
 		t.Errorf("tell a few: %v, want them told", err)
+	}
+}
+
+// Servers that have more to do than they can are late with everything. To ask them all
+// of it again, five times in a second, has made it five times as much: after a restart
+// of all nodes a cluster was so busy with questions of those who had given up that it
+// never recovered.
+func TestServersThatAreLateAreNotAskedForMore(t *testing.T) {
+	t.Parallel()
+	s := bustest.Server(t)
+	b := bustest.Open(t, s, func(*bus.Config) {})
+	nc := bustest.JetStream(t, s).Conn()
+	var asked atomic.Int64
+	if _, err := nc.Subscribe("$JS.API.DIRECT.GET.OVERLOADED", func(*nats.Msg) { asked.Add(1) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	const questions = 500
+	var asking sync.WaitGroup
+	for range questions {
+		asking.Go(func() {
+			if err := b.AskReplicas(ctx, "OVERLOADED"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v, want to have waited in vain", err)
+			}
+		})
+	}
+	asking.Wait()
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n := asked.Load(); n < questions || n > questions+64 {
+		t.Errorf("%d questions were asked for %d that had no answer, want 64 more at most", n, questions)
 	}
 }
