@@ -127,13 +127,17 @@ func (c *clients) storm(n int) {
 	})
 }
 
+// restsFor is how long a token has to be good for, so that it does not end while all
+// are at rest.
+const restsFor = 5 * time.Minute
+
 // freeze keeps things as they are.
 func (c *clients) freeze() {
 	c.frozen.Store(true)
 	c.asleep.Store(false)
 	for _, d := range c.devices {
 		d.mu.Lock()
-		soon := time.Until(d.shows.expires) < 5*time.Minute
+		soon := time.Until(d.shows.expires) < restsFor
 		d.mu.Unlock()
 		if soon {
 			d.leave() // it comes back with a token for longer

@@ -221,7 +221,11 @@ func (d *device) follow(conn net.Conn, events *sse.Reader, name, node string, no
 	d.left.Store(false)
 	d.mu.Lock()
 	d.conn = conn
+	short := time.Until(d.shows.expires) < restsFor
 	d.mu.Unlock()
+	if short && c.frozen.Load() {
+		d.leave() // its token is from before
+	}
 	going := time.AfterFunc(leave, func() {
 		if !c.frozen.Load() {
 			d.leave()

@@ -141,7 +141,7 @@ const (
 // be, counting all that were there of late.
 func (c *Checker) mayBeFull(u *user) bool {
 	linger := freedIn
-	if c.troubled() {
+	if c.troubled() || c.calm > 0 && c.now-c.calm < slotsFor {
 		linger = slotsFor
 	}
 	n := 0

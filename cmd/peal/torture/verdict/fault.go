@@ -91,6 +91,9 @@ func (c *Checker) expireFaults() {
 		if f.healed == 0 || c.now-f.healed < c.cfg.Aftermath.Microseconds() {
 			return false
 		}
+		if !f.harmless() {
+			c.calm = max(c.calm, f.healed)
+		}
 		c.sum(&history.Record{File: f.File, Line: f.Line}, f)
 		return true
 	})

@@ -109,6 +109,7 @@ type Checker struct {
 	conns        map[string]*conn
 	publications map[string]*publication
 	faults       []*fault // that are under way or in their aftermath
+	calm         int64    // when the last of those that are forgotten was, of those that do harm
 	usage        map[string]history.Record
 	quiet        bool
 	waiting      []*returning // devices that were cut off by a kill
