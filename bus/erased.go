@@ -98,7 +98,7 @@ func (b *Bus) eraseAgain(ctx context.Context) error {
 		if upTo == 0 {
 			continue
 		}
-		n, err := b.erase(ctx, erasure{stream: place.stream, filter: place.filter}, upTo)
+		n, err := b.eraseReturned(ctx, place, upTo)
 		if errors.Is(err, ErrNotPermitted) {
 			return nil // it is left to those who may: who purges can
 		}
@@ -110,6 +110,22 @@ func (b *Bus) eraseAgain(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// eraseReturned erases what there is again up to a sequence, and returns how many
+// messages that were. It looks before: a purge that finds nothing still moves the
+// consumers of the subject to the end of the stream, and so the places of durables past
+// what nobody has received.
+func (b *Bus) eraseReturned(ctx context.Context, place erasedPlace, upTo uint64) (n uint64, err error) {
+	var first *stored
+	err = b.rights.ask(ctx, apiSubject("STREAM.MSG.GET", place.stream), func(ctx context.Context) (err error) {
+		first, err = b.getFromLeader(ctx, place.stream, leaderGet{Seq: 1, NextFor: place.filter})
+		return err
+	})
+	if err != nil || first == nil || first.seq > upTo {
+		return 0, err
+	}
+	return b.erase(ctx, erasure{stream: place.stream, filter: place.filter}, upTo)
 }
 
 // in returns up to which sequence of a stream what was erased is to stay away; 0 if

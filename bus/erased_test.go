@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/bustest"
 )
 
 // What is purged stays away also when the server is killed and reads its files anew:
@@ -103,5 +105,38 @@ func TestPurgeThatIsNotNoted(t *testing.T) {
 	p, err := b.Purge(t.Context(), jane)
 	if err == nil || p.Notifications != 1 {
 		t.Errorf("got %+v, %v; want it erased, and an error", p, err)
+	}
+}
+
+// A purge that is done again where nothing has come back touches nothing: the server
+// takes the consumers of the subject along to the end of the stream, and so moved the
+// places of durables past what nobody had received.
+func TestPurgeThatFindsNothingMovesNoConsumer(t *testing.T) {
+	s := bustest.Server(t)
+	b := openOn(t, s, nil)
+	jane, john := inbox("jane"), inbox("john")
+	publish(t, b, "n1", jane)
+	if _, err := b.Purge(t.Context(), jane); err != nil {
+		t.Fatal(err)
+	}
+	stream, subject := b.StreamOf(jane)
+	c, err := b.JetStream().CreateConsumer(t.Context(), stream, jetstream.ConsumerConfig{
+		Durable: "place", FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	publishAll(t, b, john, 1, 5)
+	openOn(t, s, nil) // looks at what was purged
+	after, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Delivered.Stream != before.Delivered.Stream {
+		t.Errorf("the consumer was at %d and is at %d", before.Delivered.Stream, after.Delivered.Stream)
 	}
 }
