@@ -133,6 +133,9 @@ func (s *Streams) notes(ctx context.Context, l layout) (map[erasedPlace]erasedUn
 			m, err = leaderBy(ctx, s.nc, stream, leaderGet{Seq: next, NextFor: subject("erased", string(l.region))})
 			return err
 		})
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return notes, nil // of a version that had none yet
+		}
 		if err != nil || m == nil {
 			return notes, err
 		}

@@ -187,6 +187,9 @@ func (m *migration) judge(p part, there *jetstream.StreamInfo) (whole, half bool
 		m.complete = of == m.id+migrated
 	}
 	switch {
+	case m.complete && p.Stream != erasedStream(m.layout.region) && p.origin.State.LastSeq != there.State.LastSeq:
+		// To notes of purges the copy has added its own.
+		return false, false, fmt.Errorf("stream %s of the original has changed since it was copied: remove the copies and start again", p.Stream)
 	case m.complete:
 		return true, false, nil
 	case of != m.id:

@@ -273,3 +273,40 @@ func TestMigrateIsRefused(t *testing.T) {
 		t.Errorf("a region that is not there: %v", err)
 	}
 }
+
+// Where a run has ended after everything was copied, and the origin was used again, the
+// copy is not all there is any more: to go on from it would lose what came since.
+func TestMigrateFromAnOriginThatWentOn(t *testing.T) {
+	origin, copied := bustest.Server(t), bustest.Server(t)
+	b := openOn(t, origin, nil)
+	publish(t, b, "n1", inbox("jane"))
+	from, to := openStreams(t, origin, nil), openStreams(t, copied, nil)
+	migrate := func(stopAtEnd bool) error {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n := 0
+		return to.Migrate(ctx, from, false, func(bus.Migrated) {
+			if n++; stopAtEnd && n == 1+1+4+3 {
+				cancel()
+			}
+		})
+	}
+	if err := migrate(true); !errors.Is(err, context.Canceled) {
+		t.Fatalf("stopped at the end: %v", err)
+	}
+	// As far as the end had come: the first stream says that all is copied.
+	js := bustest.JetStream(t, copied)
+	first, err := js.Stream(t.Context(), "PEAL_INBOX_local_0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := first.CachedInfo().Config
+	cfg.Metadata["peal.migrating"] += " copied"
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, b, "n2", inbox("jane"))
+	if err := migrate(false); err == nil || !strings.Contains(err.Error(), "has changed since it was copied") {
+		t.Errorf("it goes on with what was copied before: %v", err)
+	}
+}
