@@ -435,6 +435,7 @@ func (b *Bus) disconnected(purpose string, err error) {
 }
 
 func (b *Bus) reconnected(purpose string) {
+	b.rights.anew()
 	b.health.find(whatConnection(purpose))
 	if !b.opened.Load() {
 		return

@@ -185,6 +185,13 @@ func (r *rights) refused(err error) bool {
 	return true
 }
 
+// anew forgets that no answer comes: the server may have other rights by now.
+func (r *rights) anew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.deaf = nil
+}
+
 // ask makes a request that is published to a subject. If that is not permitted the
 // error is an ErrNotPermitted, at once.
 func (r *rights) ask(ctx context.Context, subject string, request func(context.Context) error) error {

@@ -234,7 +234,9 @@ func (s *slots) inTurn(ctx context.Context, do func(context.Context) error) (err
 	}
 	deadline, err := s.gate.enter(ctx)
 	if err != nil {
-		s.stall.heard(err)
+		if ctx.Err() == nil { // else it is the caller who had no patience
+			s.stall.heard(err)
+		}
 		return err
 	}
 	defer func() { s.gate.leave(err == nil || errors.Is(err, peal.ErrTooManyConnections)) }()
