@@ -52,14 +52,23 @@ func (s *service) open(ctx context.Context) error {
 }
 
 func (s *service) listen() (err error) {
-	if s.listeners.Public, err = net.Listen("tcp", s.settings.listen); err != nil {
+	if s.listeners.Public, err = openPort(s.settings.listen); err != nil {
 		return fmt.Errorf("%w: choose another port with --listen", err)
 	}
-	if s.listeners.Admin, err = net.Listen("tcp", s.settings.admin); err != nil {
+	if s.listeners.Admin, err = openPort(s.settings.admin); err != nil {
 		return fmt.Errorf("%w: choose another port with --admin", err)
 	}
 	s.listeners.TLS, err = s.settings.certificate()
 	return err
+}
+
+// openPort listens for TCP of one path. By several paths, which a client may ask for
+// (MPTCP), Linux takes no TCP_USER_TIMEOUT, by which dead peers are noticed, and what it
+// says of bytes that were acknowledged is of one of the paths alone.
+func openPort(address string) (net.Listener, error) {
+	var l net.ListenConfig
+	l.SetMultipathTCP(false)
+	return l.Listen(context.Background(), "tcp", address)
 }
 
 // connect starts the embedded JetStream, if there is no cluster, and opens the
