@@ -108,8 +108,9 @@ var countedAs = map[string]struct{ name, label string }{
 
 // Bounds of what is taken from another process, which may be of another version.
 const (
-	maxTold  = 200 // bytes of a text
-	maxCount = 128 // entries of a map or list
+	maxTold  = 200     // bytes of a text
+	mostTold = 1 << 53 // of a count: sums of these are numbers that JSON has
+	maxCount = 128     // entries of a map or list
 )
 
 // processName is one that no other process has: that of the machine, which is all
@@ -258,7 +259,7 @@ func few[T any](all []T) []T {
 func toldCounts(all map[string]float64) map[string]float64 {
 	out := make(map[string]float64)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if v := all[name]; len(out) < maxCount && len(name) <= maxTold && v >= 0 && !math.IsInf(v, 0) {
+		if v := all[name]; len(out) < maxCount && len(name) <= maxTold && v >= 0 && v <= mostTold {
 			out[name] = v
 		}
 	}

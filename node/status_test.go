@@ -243,7 +243,7 @@ func TestStatusOfHostileProcesses(t *testing.T) {
 	long := strings.Repeat("long", 1000)
 	told, err := json.Marshal(map[string]any{
 		"v": 1, "now": "2020-01-01T00:00:00Z", "host": evil, "version": evil + long, "roles": []string{evil}, "notReady": evil, "full": evil, "listen": evil,
-		"counts": map[string]float64{"ended/" + evil: 7, "delivered": -5, "refused/" + long: 1}, "connections": map[string]float64{"notifications": 3},
+		"counts": map[string]float64{"ended/" + evil: 7, "delivered": -5, "refused/" + long: 1}, "connections": map[string]float64{"notifications": 3, "a": 1e308, "b": 1e308},
 		"nats": []map[string]any{{"purpose": evil, "up": false, "server": evil}}, "lost": []map[string]any{{"what": evil}},
 		"realms": map[string]any{"without": []string{evil}}, "waiting": map[string]any{"events": 1, "partitions": make([]int, 1000)},
 	})
