@@ -37,11 +37,11 @@ dev: build ## run all of peal in one process: ARGS='--listen 127.0.0.1:9090'
 
 .PHONY: test
 test: ## run all tests
-	go test ./...
+	go test -p 4 ./...
 
 .PHONY: race
 race: ## run all tests with the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -race -p 3 ./...
 
 # Fails, and says so, where there is no Node.js that is new enough.
 have_node = [[ $$(node -p 'parseInt(process.versions.node)' 2>/dev/null) -ge $(NODE) ]] && npm --version >/dev/null 2>&1 || \
