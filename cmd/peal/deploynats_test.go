@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -232,6 +233,16 @@ func (d *deployment) everything(round string) {
 	if err != nil || ack.Stream != "PEAL_EVENT_local" {
 		d.t.Fatalf("a backend publishes: %+v, %v", ack, err)
 	}
+	ofBus := nats.NewMsg(fmt.Sprintf("peal.event.local.%s.=%s", tenantShared, base64.RawURLEncoding.EncodeToString([]byte("bus"+round))))
+	ofBus.Data = peal.TicketEvent{ID: "bus" + round, Type: "slaBreach",
+		Ticket: peal.Ticket{ID: "bus" + round, Number: "INC", Title: "VPN", AssigneeID: peal.UserRef{ID: "jane", Namespace: realmAcme}}}.Encode()
+	for _, duplicate := range []bool{false, true} {
+		ack, err := backend.js.PublishMsg(d.t.Context(), ofBus, jetstream.WithMsgID("bus"+round))
+		if err != nil || ack.Duplicate != duplicate {
+			d.t.Fatalf("a backend publishes: %+v, %v, want duplicate %v", ack, err, duplicate)
+		}
+	}
+	jane.until(d.t, "bus"+round)
 	for _, port := range []string{admin, d.works.ready.Admin} {
 		d.until(`"reason"`, port+"/dead")
 	}
@@ -250,7 +261,7 @@ func (d *deployment) everything(round string) {
 	// What goes across tenants.
 	d.wants(200, "", "POST", admin+"/revoke", map[string]any{"realm": realmAcme, "sid": "nobody" + round})
 	d.wants(200, "", "POST", d.works.ready.Admin+"/revoke", map[string]any{"realm": realmAcme, "sid": "nobody either" + round})
-	d.wants(200, `"notifications":32`, "POST", admin+"/purge", map[string]any{"tenant": tenantShared, "user": "jane"})
+	d.wants(200, `"notifications":33`, "POST", admin+"/purge", map[string]any{"tenant": tenantShared, "user": "jane"})
 	d.wants(200, `"queues":1`, "POST", admin+"/purge", map[string]any{"tenant": tenantShared})
 	d.until(`"total":0`, api+"/ticket/notification/count")
 }
@@ -325,6 +336,51 @@ func TestDeployedNATS(t *testing.T) {
 	d.quiet(d.edge)
 
 	checkRights(t, c)
+	checkReplies(t, c)
+}
+
+// checkReplies has JetStream acknowledge what a publisher publishes on subjects of other
+// streams, where nothing may be stored of it. In the account of those streams it would be,
+// as is seen by an edge that does the same behind it.
+func checkReplies(t *testing.T, c *natsCluster) {
+	t.Helper()
+	publisher, edge, admin := c.client("publisher"), c.client("edge"), c.client("admin")
+	event := "peal.event.local." + string(tenantShared) + ".=reply"
+	for stream, subject := range map[string]string{
+		"KV_PEAL_LIMIT_local": "$KV.PEAL_LIMIT_local." + string(tenantShared) + ".acme.%s.notifications.0",
+		"PEAL_STATE_local_0":  "peal.state.local.0." + string(tenantShared) + ".acme.%s",
+		"PEAL_INBOX_local_0":  "peal.inbox.local.0." + string(tenantShared) + ".acme.%s",
+		"PEAL_DEAD_local":     "peal.dead.local.%s",
+	} {
+		if err := publisher.nc.PublishRequest(event, fmt.Sprintf(subject, "publisher"), []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := publisher.js.Publish(t.Context(), event, []byte("{}")); err != nil { // so the one before has been stored
+			t.Fatal(err)
+		}
+		if err := edge.nc.PublishRequest(event, fmt.Sprintf(subject, "edge"), []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		s, err := admin.js.Stream(t.Context(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored := func(who string) bool {
+			_, err := s.GetLastMsgForSubject(t.Context(), fmt.Sprintf(subject, who))
+			if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+				t.Fatal(err)
+			}
+			return err == nil
+		}
+		for end := time.Now().Add(30 * time.Second); !stored("edge"); {
+			if time.Now().After(end) {
+				t.Fatalf("what an edge has had acknowledged is not in %s", stream)
+			}
+		}
+		if stored("publisher") {
+			t.Errorf("a publisher stores in %s by its reply subject", stream)
+		}
+	}
 }
 
 // checkRights tries what no role must be able to do, and what those need that are not
@@ -382,6 +438,8 @@ func checkRights(t *testing.T, c *natsCluster) {
 		{"publish", "$JS.API.CONSUMER.INFO.PEAL_INBOX_local_7.durable_x_0", edge | node | admin},
 		{"publish", "$JS.API.CONSUMER.DELETE.PEAL_TICKET_local.durable_x_0", edge | node | admin},
 		{"publish", "$JS.API.CONSUMER.RESET.PEAL_INBOX_local_0.durable_x_0", edge | node | admin},
+		{"publish", "$JS.API.CONSUMER.MSG.NEXT.PEAL_INBOX_local_0.durable_x_0", admin},
+		{"publish", "$JS.API.CONSUMER.MSG.NEXT.PEAL_TICKET_local.durable_x_0", admin},
 		{"publish", "$JS.API.CONSUMER.LIST.PEAL_TICKET_local", edge | node | admin},
 		{"publish", "$JS.ACK.PEAL_INBOX_local_0.durable_x_0.1.1.1.0.0", edge | node},
 		{"publish", "peal.inbox.local.0" + user, edge | dispatch | node},
