@@ -20,8 +20,9 @@ import (
 // and where none can be opened, and create, change and store nothing.
 
 // MinServer is the oldest nats-server that has what peal is built on: batches that
-// are stored whole or not at all.
-const MinServer = "2.12.0"
+// are stored whole or not at all, since 2.12, and consumers that are reset to a place,
+// since 2.14.
+const MinServer = "2.14.0"
 
 // MinPayload is what a server has to take in one message, in bytes: the members of
 // a large queue and a large read state come near it, and a message that is larger

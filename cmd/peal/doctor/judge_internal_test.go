@@ -47,7 +47,7 @@ func TestServersAreJudged(t *testing.T) {
 	check(t, []judged{
 		{"good", server(good, now), OK, "n1, nats-server 2.15.2, 1ms away"},
 		{"oldest", change(func(s *bus.ServerSeen) { s.Version = bus.MinServer }), OK, ""},
-		{"too old", change(func(s *bus.ServerSeen) { s.Version = "2.11.14" }), Trouble, "2.12.0 or later"},
+		{"too old", change(func(s *bus.ServerSeen) { s.Version = "2.13.9" }), Trouble, "2.14.0 or later"},
 		{"ten is more than two", change(func(s *bus.ServerSeen) { s.Version = "2.100.0-beta.1" }), OK, ""},
 		{"small payload", change(func(s *bus.ServerSeen) { s.MaxPayload = 64 << 10 }), Trouble, "max_payload"},
 		{"far away", change(func(s *bus.ServerSeen) { s.RoundTrip = 200 * time.Millisecond }), Warning, "200ms"},
