@@ -269,14 +269,18 @@ func TestRightsOfARestrictedUser(t *testing.T) {
 		denied[string(r.Kind)+" "+strings.Join(tokens[:min(3, len(tokens))], ".")]++
 	}
 	want := map[string]int{
-		"publish peal.state.local":                2,
-		"publish $KV.PEAL_QUEUE_local.doctor":     1,
-		"read $JS.API.DIRECT":                     1,
-		"work on events $JS.API.CONSUMER":         32,
-		"work on events $JS.ACK.PEAL_EVENT_local": 1,
-		"create streams $JS.API.STREAM":           1,
-		"listen peal.live.local":                  1,
-		"listen peal.revoked":                     1,
+		"publish peal.state.local":                                   2,
+		"publish $KV.PEAL_QUEUE_local.doctor":                        1,
+		"read $JS.API.DIRECT":                                        1,
+		"work on events $JS.API.CONSUMER":                            32,
+		"work on events $JS.ACK.PEAL_EVENT_local":                    1,
+		"create streams $JS.API.STREAM":                              1,
+		"create the bucket of connection slots again $JS.API.STREAM": 1,
+		"keep durable subscriptions $JS.ACK.PEAL_INBOX_local_0":      1,
+		"keep durable subscriptions $JS.ACK.PEAL_INBOX_local_1":      1,
+		"keep durable subscriptions $JS.ACK.PEAL_TICKET_local":       1,
+		"listen peal.live.local":                                     1,
+		"listen peal.revoked":                                        1,
 	}
 	if diff := cmp.Diff(want, denied); diff != "" {
 		t.Errorf("denied (-want +got):\n%s", diff)

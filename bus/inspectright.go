@@ -31,8 +31,10 @@ const (
 	RightListen  RightKind = "listen"         // to what is live
 	RightPublish RightKind = "publish"        // what is to be stored
 	RightWork    RightKind = "work on events" // pull and settle them
+	RightDurable RightKind = "keep durable subscriptions"
 	RightCreate  RightKind = "create streams" // only where one is missing
-	RightPurge   RightKind = "purge"          // for who erases a user or a tenant
+	RightAgain   RightKind = "create the bucket of connection slots again"
+	RightPurge   RightKind = "purge" // for who erases a user or a tenant
 )
 
 // Unprobed are the subjects on which a process has to be allowed to publish though
@@ -43,8 +45,9 @@ func (i *Inspector) Unprobed() []string {
 
 // Rights finds out what a process may do that answers clients and publishers (edge),
 // that works on ticket events (dispatch), or both. Nothing is stored or changed by
-// it: what is published names a stream that does not exist as the one it is for, and
-// requests lack what would make them do something.
+// it: what is published names a stream that does not exist as the one it is for, or
+// says nothing to whoever hears it, and requests lack what would make them do
+// something.
 func (i *Inspector) Rights(ctx context.Context, edge, dispatch bool) []Right {
 	p := probes{inspector: i, region: i.cfg.Region, partitions: i.partitions(ctx)}
 	p.common()
@@ -55,7 +58,8 @@ func (i *Inspector) Rights(ctx context.Context, edge, dispatch bool) []Right {
 		p.dispatch()
 	}
 	p.request(RightCreate, "STREAM.CREATE."+eventStream(p.region), "{}") // of a stream of another name
-	return slices.Concat(p.requests(ctx), p.settle(ctx), p.listen(ctx))
+	p.request(RightAgain, "STREAM.CREATE."+bucketStream(limitBucket(p.region)), "{}")
+	return slices.Concat(p.requests(ctx), p.unheard(ctx), p.listen(ctx))
 }
 
 // Tokens of what does not exist: a tenant is never of zeros alone.
@@ -74,7 +78,18 @@ type probes struct {
 	asked    []Right // with requests, by index
 	messages []*nats.Msg
 	heard    []string // subjects to listen on
-	settles  string   // subject of an acknowledgement; "" if none is to be tried
+	quiet    []silent // what nobody answers
+}
+
+// silent is something to publish that nobody answers, and that nobody acts on.
+type silent struct {
+	kind          RightKind
+	subject, body string
+}
+
+// say publishes something that nobody answers.
+func (p *probes) say(kind RightKind, subject, body string) {
+	p.quiet = append(p.quiet, silent{kind, subject, body})
 }
 
 // request asks JetStream for something that it refuses.
@@ -101,16 +116,23 @@ func (p *probes) common() {
 	for n := range p.partitions {
 		p.request(RightAsk, "STREAM.INFO."+inboxStream(p.region, n), "")
 		p.publish(subject("inbox", r, strconv.Itoa(n), nobody, nothing, escape(nothing)))
+		p.read(inboxStream(p.region, n))
 	}
-	p.read(inboxStream(p.region, 0))
 	p.read(erasedStream(p.region))
+	p.read(deadStream(p.region))
+	p.request(RightWork, "STREAM.MSG.DELETE."+deadStream(p.region), "{") // of none
 	p.read(bucketStream(prefBucket(p.region)))
-	p.heard = append(p.heard, subject("purged", r))
+	p.read(bucketStream(revokedBucket()))
+	p.publish(keySubject(revokedBucket(), nothing))
+	p.publish(subject("event", r, nobody, escape(nothing)))
+	p.say(RightPublish, subject("roll", r), "") // a call that wants no answer
+	p.heard = append(p.heard, subject("purged", r), subject(keyRevoked), subject("roll", r), subject("claimed", r))
 }
 
 // read asks any replica of a stream, and its leader, for a message that is not there.
 func (p *probes) read(stream string) {
 	p.request(RightRead, "DIRECT.GET."+stream, `{"seq":1,"next_by_subj":"peal.doctor"}`)
+	p.request(RightRead, "DIRECT.GET."+stream+".peal.doctor", "")
 	p.readLeader(stream)
 }
 
@@ -121,22 +143,48 @@ func (p *probes) readLeader(stream string) {
 // edge is what who answers clients and publishers needs besides.
 func (p *probes) edge(ctx context.Context) {
 	r := string(p.region)
-	p.read(stateStream(p.region, 0))
 	p.read(ticketStream(p.region))
-	p.read(bucketStream(revokedBucket()))
-	p.publish(subject("event", r, nobody, escape(nothing)))
+	p.read(bucketStream(limitBucket(p.region)))
+	p.say(RightPublish, subject("claimed", r), "") // which names no claim
 	p.publish(subject("erased", r))
-	for _, bucket := range []string{prefBucket(p.region), queueBucket(p.region), revokedBucket(), limitBucket(p.region)} {
+	for _, bucket := range []string{prefBucket(p.region), queueBucket(p.region), limitBucket(p.region)} {
 		p.publish(keySubject(bucket, nothing))
 	}
-	p.request(RightPurge, "STREAM.PURGE."+inboxStream(p.region, 0), `{"filter":"peal.doctor","seq":1,"keep":1}`) // both can't be asked for
-	p.heard = append(p.heard, subject(keyRevoked))
+	for _, stream := range []string{bucketStream(prefBucket(p.region)), bucketStream(queueBucket(p.region)), deadStream(p.region)} {
+		p.purge(stream)
+	}
 	for n := range p.partitions {
+		p.read(stateStream(p.region, n))
+		p.purge(inboxStream(p.region, n))
+		p.purge(stateStream(p.region, n))
+		p.durables(inboxStream(p.region, n), subject("inbox", r, strconv.Itoa(n), nobody, nothing, escape(nothing)))
 		p.publish(subject("state", r, strconv.Itoa(n), nobody, nothing, escape(nothing)))
 		p.live(ctx, inboxStream(p.region, n), subject("live", r, strconv.Itoa(n)), nobody+"."+nothing+"."+escape(nothing))
 		p.live(ctx, stateStream(p.region, n), subject("livestate", r, strconv.Itoa(n)), nobody+"."+nothing+"."+escape(nothing))
 	}
+	p.durables(ticketStream(p.region), subject("ticket", r, nobody))
 	p.live(ctx, ticketStream(p.region), subject("liveticket", r), nobody)
+}
+
+// purge asks for what can't be had: no more than so many to be left, and those before a
+// sequence.
+func (p *probes) purge(stream string) {
+	p.request(RightPurge, "STREAM.PURGE."+stream, `{"filter":"peal.doctor","seq":1,"keep":1}`)
+}
+
+// durables is what durable subscriptions need of a stream, if there may be any. There is no consumer of that
+// name; nor would it be changed if there were.
+func (p *probes) durables(stream, filter string) {
+	if p.inspector.cfg.Durables < 0 {
+		return
+	}
+	name := stream + "." + nothing
+	p.request(RightDurable, "CONSUMER.INFO."+name, "")
+	p.request(RightDurable, "CONSUMER.CREATE."+name+"."+filter, "{}") // for no stream
+	p.request(RightDurable, "CONSUMER.DELETE."+name, "{")             // which must be empty
+	p.request(RightDurable, "CONSUMER.LIST."+stream, "{")
+	p.say(RightDurable, "$JS.API.CONSUMER.RESET."+name, "{") // only a consumer itself answers
+	p.say(RightDurable, "$JS.ACK."+name+".0.0.0.0.0", "+WPI")
 }
 
 // live is the subject on which what a stream stores under a key is heard.
@@ -158,6 +206,9 @@ func (p *probes) epoch(ctx context.Context, stream string) Epoch {
 func (p *probes) dispatch() {
 	stream := eventStream(p.region)
 	p.request(RightAsk, "STREAM.INFO."+stream, "")
+	p.readLeader(stream)
+	p.request(RightWork, "STREAM.MSG.DELETE."+stream, "{") // of none
+	p.request(RightWork, "CONSUMER.LIST."+stream, "{")
 	p.readLeader(bucketStream(queueBucket(p.region)))
 	p.publish(subject("ticket", string(p.region), nobody))
 	p.publish(subject("dead", string(p.region), nobody))
@@ -167,7 +218,7 @@ func (p *probes) dispatch() {
 		p.request(RightWork, "CONSUMER.CREATE."+stream+"."+name+"."+workFilter(p.region, n), "{}") // for no stream
 		p.request(RightWork, "CONSUMER.MSG.NEXT."+stream+"."+name, "{")                            // which asks for nothing
 	}
-	p.settles = "$JS.ACK." + stream + "." + workConsumer(0) + ".0.0.0.0.0" // of no message
+	p.say(RightWork, "$JS.ACK."+stream+"."+workConsumer(0)+".0.0.0.0.0", "+WPI") // of no message
 }
 
 // requests makes them all at once.
@@ -185,29 +236,32 @@ func (p *probes) requests(ctx context.Context) []Right {
 	return p.asked
 }
 
-// settle says that an event is worked on which there is not. Only what there is is
-// answered: what can be seen is that the server does not refuse it, which it would say
-// before it answers a flush. Nothing else may be asked meanwhile.
-func (p *probes) settle(ctx context.Context) []Right {
-	if p.settles == "" {
-		return nil
+// unheard publishes what nobody answers: what can be seen is that the server does not
+// refuse it, which it would say before it answers a flush. Nothing else may be asked
+// meanwhile.
+func (p *probes) unheard(ctx context.Context) []Right {
+	nc, rights := p.inspector.nc, make([]Right, len(p.quiet))
+	for n, q := range p.quiet {
+		r := Right{Kind: q.kind, Subject: q.subject}
+		if r.Err = nc.Publish(q.subject, []byte(q.body)); r.Err == nil {
+			r.Err = p.flush(ctx)
+		}
+		if refused := nc.LastError(); refused != nil && strings.Contains(refused.Error(), strconv.Quote(q.subject)) {
+			r.Err = fmt.Errorf("to publish to %s is %w", q.subject, ErrDenied)
+		}
+		rights[n] = r
 	}
+	return rights
+}
+
+func (p *probes) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.inspector.cfg.Timeout)
 	defer cancel()
-	nc, r := p.inspector.nc, Right{Kind: RightWork, Subject: p.settles}
-	if r.Err = nc.Publish(p.settles, []byte("+WPI")); r.Err == nil {
-		r.Err = nc.FlushWithContext(ctx)
-	}
-	if refused := nc.LastError(); refused != nil && strings.Contains(refused.Error(), strconv.Quote(p.settles)) {
-		r.Err = fmt.Errorf("to publish to %s is %w", p.settles, ErrDenied)
-	}
-	return []Right{r}
+	return p.inspector.nc.FlushWithContext(ctx)
 }
 
 // listen subscribes to what is live, where nothing will come.
 func (p *probes) listen(ctx context.Context) []Right {
-	ctx, cancel := context.WithTimeout(ctx, p.inspector.cfg.Timeout)
-	defer cancel()
 	nc := p.inspector.nc
 	rights := make([]Right, len(p.heard))
 	subs := make([]*nats.Subscription, len(p.heard))
@@ -218,7 +272,7 @@ func (p *probes) listen(ctx context.Context) []Right {
 		}
 	}
 	// What the server says to a subscription comes before its answer to a flush.
-	flushed := nc.FlushWithContext(ctx)
+	flushed := p.flush(ctx)
 	for n, sub := range subs {
 		if rights[n].Err != nil {
 			continue

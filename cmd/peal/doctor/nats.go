@@ -253,8 +253,10 @@ func rights(all []bus.Right, unprobed []string) []Finding {
 	var kinds []bus.RightKind
 	for _, r := range all {
 		switch {
-		case errors.Is(r.Err, bus.ErrDenied) && (r.Kind == bus.RightCreate || r.Kind == bus.RightPurge):
-			optional += ", not to " + string(r.Kind)
+		case errors.Is(r.Err, bus.ErrDenied) && (r.Kind == bus.RightCreate || r.Kind == bus.RightAgain || r.Kind == bus.RightPurge):
+			if not := ", not to " + string(r.Kind); !strings.Contains(optional, not) {
+				optional += not
+			}
 		case errors.Is(r.Err, bus.ErrDenied):
 			if byKind[r.Kind] == nil {
 				kinds = append(kinds, r.Kind)
