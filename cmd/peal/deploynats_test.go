@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/cmd/peal/doctor"
 	"github.com/pealhq/peal/node"
 )
 
@@ -326,6 +327,15 @@ func TestDeployedNATS(t *testing.T) {
 
 	d.edge, d.works = d.serve("edge", "edge"), d.serve("dispatch", "dispatch")
 	d.everything("1")
+	for _, role := range []struct{ user, roles string }{{"edge", "edge"}, {"dispatch", "dispatch"}, {"node", "edge,dispatch"}} {
+		f := examined(t, nil, "--roles", role.roles, "--nats", c.urls(role.user), "--realms", d.realms, "--config", d.config, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+		f.has(doctor.OK, "rights", "that were tried, not to create streams")
+		for _, x := range f.Findings {
+			if x.Check == "rights" && (x.Status == doctor.Trouble || x.Status == doctor.Warning) {
+				t.Errorf("%s: %+v", role.user, x)
+			}
+		}
+	}
 	d.quiet(d.works)
 	d.quiet(d.serve("dispatch", "dispatch")) // which reads what was purged, and may not purge it again
 	d.quiet(d.edge)
