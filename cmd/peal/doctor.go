@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -171,6 +172,9 @@ func (s *settings) knownRealms() (cfg auth.Config, of string, err error) {
 		cfg, _, err = s.readRealms()
 		return cfg, s.realms + " are", err
 	}
+	if err := hasIssuer(s.data); err != nil {
+		return cfg, "", err
+	}
 	tokens, err := openIssuer(s.data, running.URL)
 	if err != nil {
 		return cfg, "", err
@@ -187,6 +191,17 @@ func (s *settings) knownRealms() (cfg auth.Config, of string, err error) {
 		_, s.natsListen, _ = strings.Cut(running.NATS, "://")
 	}
 	return devRealms(tokens), "those of peal dev are", nil
+}
+
+// hasIssuer reports why the keys of dev's realms can't be opened without being made.
+func hasIssuer(data string) error {
+	for _, realm := range []string{realmAcme, realmGlobex} {
+		dir := filepath.Join(data, "issuer", realm)
+		if keys, err := filepath.Glob(filepath.Join(dir, "*.jwk")); err != nil || len(keys) == 0 {
+			return fmt.Errorf("%s has no keys of realm %s, though a peal dev has run on %s: start it again, or say --realms FILE", dir, realm, data)
+		}
+	}
+	return nil
 }
 
 // store lists what there is to look at of JetStream: a cluster, or the data directory

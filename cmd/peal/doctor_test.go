@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -96,6 +97,28 @@ func TestDoctorFindsAHealthyDevWell(t *testing.T) {
 	}
 	if code := p.stop(os.Interrupt); code != 0 {
 		t.Errorf("dev has ended with %d\n%s", code, p.log)
+	}
+}
+
+// A data directory that has lost its keys is told of, and not given new ones.
+func TestDoctorMakesNoKeys(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []string{"issuer", filepath.Join("issuer", realmGlobex)} {
+		data := t.TempDir()
+		if _, err := openIssuer(data, "http://localhost:1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(devJSON(data), []byte(`{"url":"http://127.0.0.1:1","admin":"http://127.0.0.1:2"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(filepath.Join(data, lost)); err != nil {
+			t.Fatal(err)
+		}
+		f := examined(t, nil, "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+		f.has(doctor.Trouble, "configuration", "has no keys of realm")
+		if _, err := os.Stat(filepath.Join(data, lost)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is there again: %v", lost, err)
+		}
 	}
 }
 
