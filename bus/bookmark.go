@@ -318,11 +318,16 @@ func (b *Bus) reset(ctx context.Context, k *bookmark, seq uint64) error {
 // resetPause is for how long a consumer that does not take a reset is left alone.
 const resetPause = 50 * time.Millisecond
 
-// annotate writes some of the metadata of a durable anew.
+// annotate writes some of the metadata of a durable anew. The rest is written as it
+// is now, and not as k knows it: others may have changed it since.
 func (b *Bus) annotate(ctx context.Context, k *bookmark, values map[string]string) error {
-	cfg := k.info.Config
+	info, err := b.consumerInfo(ctx, k.stream(), k.consumer())
+	if err != nil {
+		return err
+	}
+	cfg := info.Config
 	cfg.Metadata = make(map[string]string)
-	for key, value := range k.info.Config.Metadata {
+	for key, value := range info.Config.Metadata {
 		if !strings.HasPrefix(key, foreignPrefix) {
 			cfg.Metadata[key] = value
 		}

@@ -54,6 +54,9 @@ const (
 // ErrNoDurable: there is no durable of that name or id, or not any more.
 var ErrNoDurable = errors.New("no such durable")
 
+// ErrTakenOver: another follower has taken the durable over before it was open.
+var ErrTakenOver = fmt.Errorf("taken over by another follower: %w", peal.ErrTooManyConnections)
+
 // ErrDurablesFull: the region keeps as many durables as it may.
 var ErrDurablesFull = errors.New("as many durables as may be")
 
@@ -92,8 +95,8 @@ func (b *Bus) KeepsDurables() bool { return b.cfg.Durables > 0 }
 // when the durable is not the caller's any more; not after Close. OpenDurable that
 // succeeds needs one Close.
 //
-// The error is a *TooManyDurablesError, an ErrDurablesFull, a peal.ErrUnavailable or
-// ctx's.
+// The error is a *TooManyDurablesError, an ErrDurablesFull, an ErrTakenOver, a
+// peal.ErrUnavailable or ctx's.
 func (b *Bus) OpenDurable(ctx context.Context, in peal.Inbox, of Followed, name string, asked Cursor, lost func(Loss)) (_ *Durable, err error) {
 	const doing = "open durable"
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
@@ -114,7 +117,7 @@ func (b *Bus) OpenDurable(ctx context.Context, in peal.Inbox, of Followed, name 
 	case err == nil:
 		b.holding(d)
 		return d, nil
-	case errors.As(err, &full), errors.Is(err, ErrDurablesFull):
+	case errors.As(err, &full), errors.Is(err, ErrDurablesFull), errors.Is(err, ErrTakenOver):
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil, unavailable(doing, err)

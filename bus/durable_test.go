@@ -315,6 +315,28 @@ func TestDurableIsTakenOver(t *testing.T) {
 	}
 }
 
+// What a former holder writes down of its use, which was on the way when another took
+// over, does not bring back where the durable began when it was the former's.
+func TestFormerHolderLeavesTheBeginning(t *testing.T) {
+	s := bustest.Server(t)
+	one, two := openOn(t, s, nil), openOn(t, s, nil)
+	jane := inbox("jane")
+	all := follow(t, one, jane, bus.Cursor{})
+	publishAll(t, one, jane, 1, 5)
+	all.wait(5)
+	first := hold(t, one, jane, bus.FollowedInbox, "wall", all.cursor(3))
+	second := hold(t, two, jane, bus.FollowedInbox, "wall", all.cursor(0))
+	first.loss(t)
+	if err := first.durable.WriteUsed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second.leave()
+	third := followBy(t, two, jane, "wall", bus.Cursor{})
+	if diff := cmp.Diff(ids(2, 5), third.waitFor(ids(2, 5)...)); diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}
+
 // However many are made at once, of either route and on any node, a user has three,
 // and of a name one on each route.
 func TestUserHasThreeDurables(t *testing.T) {

@@ -68,7 +68,7 @@ func (d *Durable) moveOn(ctx context.Context, to Cursor) {
 		if d.claim.Held() {
 			d.tell(Removed)
 		}
-	case d.bus.isClosing():
+	case errors.Is(err, ErrTakenOver), d.bus.isClosing():
 	default:
 		d.bus.stats.Unmoved.Add(1)
 		d.bus.health.lose(whatDurables, err)
@@ -78,7 +78,8 @@ func (d *Durable) moveOn(ctx context.Context, to Cursor) {
 // whatDurables is what the health knows of them.
 const whatDurables = "places of durables"
 
-// move stores a place. Only who holds the claim may.
+// move stores a place. Only who holds the claim may: the error is an ErrTakenOver for
+// who has lost it meanwhile.
 //
 // The consumer is reset to it. That alone says where the durable is if the place is a
 // message, of the incarnation in which the durable has begun, and further on than it
@@ -93,6 +94,8 @@ func (d *Durable) move(ctx context.Context, to Cursor) error {
 	case isGone(err) && to.Epoch != begin.Epoch:
 		// It was gone with the stream that it was of.
 		return d.again(ctx, to)
+	case err == nil && anew && !d.claim.Held():
+		return ErrTakenOver // where it begins is what its holder says
 	case err == nil && anew:
 		err = d.bus.annotate(ctx, k, map[string]string{metaBegin: to.String()})
 	}
@@ -146,7 +149,8 @@ func (d *Durable) beUsed(ctx context.Context, last bool) {
 		return
 	}
 	_ = d.bus.use(k) // fails where NATS is away: it is said again
-	if now.Sub(k.moment(metaUsed)) < usedEvery {
+	// Who leaves writes nothing: another may hold it any moment.
+	if last || now.Sub(k.moment(metaUsed)) < usedEvery {
 		return
 	}
 	if err := d.bus.annotate(ctx, k, map[string]string{metaUsed: stampMoment(now)}); isGone(err) && d.claim.Held() {

@@ -479,3 +479,8 @@ func (b *Bus) AskReplicas(ctx context.Context, stream string) error {
 	_, err := b.directBy(ctx, b.read, stream, directGet{Seq: 1, NextFor: "x", Batch: 1})
 	return err
 }
+
+// WriteUsed writes down that a durable is in use, whoever holds it.
+func (d *Durable) WriteUsed(ctx context.Context) error {
+	return d.bus.annotate(ctx, d.bookmark, map[string]string{metaUsed: stampMoment(time.Now())})
+}
