@@ -160,7 +160,7 @@ func (d *Durable) find(ctx context.Context, asked Cursor) (*bookmark, error) {
 		case k != nil:
 			// Another process makes it, and may give it back: or has died over it.
 			if time.Now().After(patience) {
-				if _, err := d.bus.drop(ctx, k.stream(), k.consumer()); err != nil {
+				if err := d.discard(ctx, k); err != nil {
 					return nil, err
 				}
 			}
@@ -186,6 +186,22 @@ func (d *Durable) find(ctx context.Context, asked Cursor) (*bookmark, error) {
 		case <-time.After(rand.N(makePause)): // others make theirs at the same moment
 		}
 	}
+}
+
+// discard drops a durable of this name that nobody has settled, if that is still so
+// and the claim is held: who has taken it over may be settling it.
+func (d *Durable) discard(ctx context.Context, k *bookmark) error {
+	now, err := d.bus.bookmarkOf(ctx, k.source, k.consumer())
+	switch {
+	case err != nil:
+		return err
+	case !d.claim.Held():
+		return ErrTakenOver
+	case now == nil || now.settled():
+		return nil
+	}
+	_, err = d.bus.drop(ctx, k.stream(), k.consumer())
+	return err
 }
 
 // makePause is for how long at most it is left to others to make theirs.

@@ -337,6 +337,41 @@ func TestFormerHolderLeavesTheBeginning(t *testing.T) {
 	}
 }
 
+// What a process has left half made over its death is made anew by whoever has the
+// claim, and by nobody who has lost it while waiting.
+func TestHalfMadeDurable(t *testing.T) {
+	s := bustest.Server(t)
+	b := openOn(t, s, func(c *bus.Config) { c.Timeout = 4 * time.Second })
+	other := openOn(t, s, nil)
+	jane := inbox("jane")
+	if err := b.LeaveUnsettled(t.Context(), jane, bus.FollowedInbox, "wall", 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		_, err := b.OpenDurable(t.Context(), jane, bus.FollowedInbox, "wall", bus.Cursor{}, func(bus.Loss) {})
+		opened <- err
+	}()
+	eventually(t, "the claim is held", func() bool { return b.Stats().SlotsHeld.Load() == 1 })
+	if err := other.ClaimDurable(t.Context(), jane, bus.FollowedInbox, "wall", func() {}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-opened:
+		if !errors.Is(err, bus.ErrTakenOver) || !errors.Is(err, peal.ErrTooManyConnections) {
+			t.Errorf("who lost the claim: got %v, want ErrTakenOver", err)
+		}
+	case <-time.After(patience(t)):
+		t.Fatal("who lost the claim still waits")
+	}
+	if n, err := b.Unsettled(t.Context(), jane); n != 1 || err != nil {
+		t.Errorf("got %d and %v, want the one that is not settled", n, err)
+	}
+	if h := hold(t, b, jane, bus.FollowedInbox, "wall", bus.Cursor{}); !h.durable.New() {
+		t.Error("it was used as it was")
+	}
+}
+
 // However many are made at once, of either route and on any node, a user has three,
 // and of a name one on each route.
 func TestUserHasThreeDurables(t *testing.T) {

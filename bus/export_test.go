@@ -484,3 +484,25 @@ func (b *Bus) AskReplicas(ctx context.Context, stream string) error {
 func (d *Durable) WriteUsed(ctx context.Context) error {
 	return d.bus.annotate(ctx, d.bookmark, map[string]string{metaUsed: stampMoment(time.Now())})
 }
+
+// LeaveUnsettled makes a durable as a process does that dies before it settles it, some
+// time ago.
+func (b *Bus) LeaveUnsettled(ctx context.Context, in peal.Inbox, of Followed, name string, slot int, ago time.Duration) error {
+	k, err := b.keep(ctx, in, of, name, slot, Cursor{})
+	if err != nil {
+		return err
+	}
+	return b.annotate(ctx, k, map[string]string{metaCreated: stampMoment(time.Now().Add(-ago))})
+}
+
+// Unsettled counts those of a user.
+func (b *Bus) Unsettled(ctx context.Context, in peal.Inbox) (int, error) {
+	r, err := b.rack(ctx, in)
+	return len(r.all()) - len(r.settled()), err
+}
+
+// ClaimDurable claims a durable, and leaves it at that.
+func (b *Bus) ClaimDurable(ctx context.Context, in peal.Inbox, of Followed, name string, lost func()) error {
+	_, err := b.claimDurable(ctx, in, of, name, lost)
+	return err
+}
