@@ -165,7 +165,12 @@ func (d *Durable) find(ctx context.Context, asked Cursor) (*bookmark, error) {
 				}
 			}
 		case r.free() < 0:
-			if len(r.settled()) >= MaxDurables || time.Now().After(patience) {
+			if len(r.settled()) < MaxDurables && time.Now().Before(patience) {
+				break
+			}
+			if dropped, err := d.bus.dropLeft(ctx, r); err != nil {
+				return nil, err
+			} else if !dropped {
 				return nil, tooMany(r)
 			}
 		default:
@@ -203,6 +208,27 @@ func (d *Durable) discard(ctx context.Context, k *bookmark) error {
 	_, err = d.bus.drop(ctx, k.stream(), k.consumer())
 	return err
 }
+
+// dropLeft drops those that a process has left unsettled over its death, which else
+// would take a user's place until they are long unused. It reports whether there was one.
+func (b *Bus) dropLeft(ctx context.Context, r *rack) (dropped bool, err error) {
+	for _, k := range r.all() {
+		if k.settled() || time.Since(k.moment(metaCreated)) < max(leftAfter, 2*b.cfg.Timeout) {
+			continue
+		}
+		was, err := b.drop(ctx, k.stream(), k.consumer())
+		if err != nil {
+			return dropped, err
+		}
+		dropped = dropped || was
+	}
+	return dropped, nil
+}
+
+// leftAfter is after how long nobody is taken to be still making a durable: who makes
+// one settles it within Config.Timeout, or gives it back within another. The clocks of
+// processes may differ by the rest.
+const leftAfter = time.Minute
 
 // makePause is for how long at most it is left to others to make theirs.
 const makePause = 50 * time.Millisecond

@@ -372,6 +372,30 @@ func TestHalfMadeDurable(t *testing.T) {
 	}
 }
 
+// What processes have left half made is in nobody's way for long; what is just being
+// made is left alone.
+func TestHalfMadeDurablesMakeRoom(t *testing.T) {
+	b := open(t, func(c *bus.Config) { c.Timeout = 4 * time.Second })
+	jane := inbox("jane")
+	hold(t, b, jane, bus.FollowedInbox, "kept", bus.Cursor{}).leave()
+	for slot, ago := range map[int]time.Duration{1: 2 * time.Minute, 2: 0} {
+		if err := b.LeaveUnsettled(t.Context(), jane, bus.FollowedTickets, fmt.Sprint("left-", slot), slot, ago); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold(t, b, jane, bus.FollowedInbox, "new", bus.Cursor{}).leave()
+	if got := durables(t, b, jane); !slices.Equal(got, []string{"kept", "new"}) {
+		t.Errorf("got %v", got)
+	}
+	var full *bus.TooManyDurablesError
+	if _, err := b.OpenDurable(t.Context(), jane, bus.FollowedInbox, "newer", bus.Cursor{}, func(bus.Loss) {}); !errors.As(err, &full) {
+		t.Errorf("where one is just being made: got %v, want a TooManyDurablesError", err)
+	}
+	if n, err := b.Unsettled(t.Context(), jane); n != 1 || err != nil {
+		t.Errorf("got %d and %v, want the one that is just being made", n, err)
+	}
+}
+
 // However many are made at once, of either route and on any node, a user has three,
 // and of a name one on each route.
 func TestUserHasThreeDurables(t *testing.T) {
