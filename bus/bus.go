@@ -193,7 +193,7 @@ type Bus struct {
 
 	keeper  *reader       // of durables: does the work on those that are held here
 	keeping chan struct{} // a token while a durable is made
-	heldMu  sync.Mutex    // protects held
+	heldMu  sync.Mutex    // protects held, and what the health says of them
 	held    map[*Durable]struct{}
 
 	cameBack chan struct{} // capacity 1: servers may have been started anew

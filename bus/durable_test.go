@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
@@ -565,6 +566,43 @@ func TestDurableThatSomebodyDeletes(t *testing.T) {
 	h.durable.Received(h.cursor(0))
 	if why := h.loss(t); why != bus.Removed {
 		t.Errorf("the follower hears %q, want %q", why, bus.Removed)
+	}
+}
+
+// That places can't be moved is told for as long as somebody holds a durable whose
+// place it is.
+func TestTroubleEndsWithTheDurable(t *testing.T) {
+	s := bustest.Server(t)
+	b := openOn(t, s, nil)
+	jane := inbox("jane")
+	h := followBy(t, b, jane, "wall", bus.Cursor{})
+	publishAll(t, b, jane, 1, 2)
+	h.wait(2)
+	// Past us it becomes a consumer that refuses each reset.
+	stream, _ := b.StreamOf(jane)
+	js := bustest.JetStream(t, s)
+	found, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for c := range found.ListConsumers(t.Context()).Info() {
+		cfg := c.Config
+		cfg.DeliverPolicy = jetstream.DeliverLastPolicy
+		if err := js.DeleteConsumer(t.Context(), stream, c.Name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.CreateConsumer(t.Context(), stream, cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unmoved := b.Stats().Unmoved.Load()
+	h.durable.Received(h.cursor(0))
+	eventually(t, "it can't be moved, and that is told", func() bool { return b.Stats().Unmoved.Load() > unmoved && len(b.Lost()) == 1 })
+	h.durable.Received(h.cursor(1))
+	h.leave()
+	eventually(t, "what is left to be done for it fails too", func() bool { return b.Stats().Unmoved.Load() > unmoved+1 && b.Stats().SlotsHeld.Load() == 0 })
+	if lost := b.Lost(); len(lost) != 0 {
+		t.Errorf("nobody holds a durable, and %v is told", lost)
 	}
 }
 

@@ -71,7 +71,7 @@ func (d *Durable) moveOn(ctx context.Context, to Cursor) {
 	case errors.Is(err, ErrTakenOver), d.bus.isClosing():
 	default:
 		d.bus.stats.Unmoved.Add(1)
-		d.bus.health.lose(whatDurables, err)
+		d.bus.unmoved(d, err)
 	}
 }
 
@@ -168,10 +168,24 @@ func (b *Bus) holding(d *Durable) {
 	b.held[d] = struct{}{}
 }
 
+// Once none is held there is none whose place could be moved again: that it could not
+// is over then.
 func (b *Bus) letGo(d *Durable) {
 	b.heldMu.Lock()
 	defer b.heldMu.Unlock()
-	delete(b.held, d)
+	if delete(b.held, d); len(b.held) == 0 {
+		b.health.find(whatDurables)
+	}
+}
+
+// unmoved notes that the place of a durable could not be moved, which matters for as
+// long as it is held.
+func (b *Bus) unmoved(d *Durable, err error) {
+	b.heldMu.Lock()
+	defer b.heldMu.Unlock()
+	if _, held := b.held[d]; held {
+		b.health.lose(whatDurables, err)
+	}
 }
 
 // keepHeld keeps the durables that this process holds from being forgotten, until the
