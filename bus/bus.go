@@ -191,10 +191,11 @@ type Bus struct {
 	surveys    surveys       // of the streams
 	began      time.Time
 
-	keeper  *reader       // of durables: does the work on those that are held here
-	keeping chan struct{} // a token while a durable is made
-	heldMu  sync.Mutex    // protects held, and what the health says of them
-	held    map[*Durable]struct{}
+	keeper    *reader       // of durables: does the work on those that are held here
+	explainer *reader       // of their losses, which wait for none of that work
+	keeping   chan struct{} // a token while a durable is made
+	heldMu    sync.Mutex    // protects held, and what the health says of them
+	held      map[*Durable]struct{}
 
 	cameBack chan struct{} // capacity 1: servers may have been started anew
 
@@ -221,7 +222,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 		keeping: make(chan struct{}, 1),
 		held:    make(map[*Durable]struct{}),
 	}
-	b.keeper = newReader(b)
+	b.keeper, b.explainer = newReader(b), newReader(b)
 	b.life, b.end = context.WithCancel(context.Background())
 	b.closing = b.life.Done()
 	b.log = b.cfg.Logger
@@ -264,6 +265,7 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	}
 	b.done.Go(b.events.run)
 	b.keeper.start()
+	b.explainer.start()
 	b.done.Go(b.keepHeld)
 	b.tickets.start()
 	b.opened.Store(true)

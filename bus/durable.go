@@ -357,11 +357,16 @@ func (d *Durable) Close() {
 }
 
 // loses notes that the claim is lost.
-func (d *Durable) loses() { d.bus.keeper.ask(d.explainLoss) }
+func (d *Durable) loses() {
+	by := time.Now().Add(askPatience)
+	d.bus.explainer.ask(func() { d.explainLoss(by) })
+}
 
-// explainLoss finds out why the claim was lost, and tells the follower.
-func (d *Durable) explainLoss() {
-	ctx, cancel := context.WithTimeout(d.bus.life, d.bus.cfg.Timeout)
+// explainLoss finds out why the claim was lost, and tells the follower. Until then two
+// follow by the durable: so what is not known by a moment counts as taken over, however
+// many others are lost at once.
+func (d *Durable) explainLoss(by time.Time) {
+	ctx, cancel := context.WithDeadline(d.bus.life, by)
 	defer cancel()
 	d.mu.Lock()
 	k := d.bookmark

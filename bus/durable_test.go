@@ -316,6 +316,21 @@ func TestDurableIsTakenOver(t *testing.T) {
 	}
 }
 
+// Who loses a durable hears it at once, also where the places of others wait for a
+// stream that does not answer.
+func TestLossWaitsForNoPlace(t *testing.T) {
+	s := bustest.Server(t)
+	one, two := openOn(t, s, nil), openOn(t, s, nil)
+	jane := inbox("jane")
+	first := hold(t, one, jane, bus.FollowedInbox, "wall", bus.Cursor{})
+	release := one.OccupyKeeper()
+	t.Cleanup(release)
+	hold(t, two, jane, bus.FollowedInbox, "wall", bus.Cursor{})
+	if why := first.loss(t); why != bus.TakenOver {
+		t.Errorf("the first follower hears %q, want %q", why, bus.TakenOver)
+	}
+}
+
 // What a former holder writes down of its use, which was on the way when another took
 // over, does not bring back where the durable began when it was the former's.
 func TestFormerHolderLeavesTheBeginning(t *testing.T) {

@@ -506,3 +506,12 @@ func (b *Bus) ClaimDurable(ctx context.Context, in peal.Inbox, of Followed, name
 	_, err := b.claimDurable(ctx, in, of, name, lost)
 	return err
 }
+
+// OccupyKeeper has no work on durables done until release is called.
+func (b *Bus) OccupyKeeper() (release func()) {
+	free := make(chan struct{})
+	for range readers {
+		b.keeper.ask(func() { <-free })
+	}
+	return sync.OnceFunc(func() { close(free) })
+}
