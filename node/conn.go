@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -74,7 +75,7 @@ type conn struct {
 	polls     bool
 	route     string // the metric label: notifications, list/updates
 	spoke     spoke
-	ended     atomic.Bool
+	ended     atomic.Pointer[reason] // nil: it is not
 	opened    time.Time
 	lifetime  time.Duration // after opened; 0: no bound
 	durable   *bus.Durable  // that it follows by; nil: by its own cursor
@@ -112,15 +113,29 @@ func (c *conn) State(s bus.ReadState) bool { return c.transport.offer(stateFrame
 // end ends the connection for a reason of the server's. Only the first call
 // counts.
 func (c *conn) end(why reason) {
-	if c.ended.CompareAndSwap(false, true) {
+	if c.ended.CompareAndSwap(nil, &why) {
 		last := farewell[why]
 		c.transport.end(why, errorFrame(last.code, last.message))
 	}
 }
 
+// refusal is the error for who was ended before the connection was open.
+func refusal(why reason) error {
+	switch why {
+	case takenOver:
+		return bus.ErrTakenOver
+	case removed:
+		return errRemoved
+	}
+	return peal.ErrTooManyConnections
+}
+
+// errRemoved: the durable was removed while its follower connected.
+var errRemoved = fmt.Errorf("the durable was removed meanwhile: %w", peal.ErrUnavailable)
+
 // open takes in a connection and has the wheel look after it, unless the node
-// lets go of its connections by now, or the connection's slot is lost. Each open that
-// succeeds needs one leave.
+// lets go of its connections by now, or the connection's slot or durable is lost. Each
+// open that succeeds needs one leave.
 //
 // The first heartbeat comes at a random time, so that connections that were
 // opened together do not stay in step, and some steps of the wheel before the
@@ -131,8 +146,8 @@ func (n *Node) open(c *conn) error {
 	if n.draining.Load() {
 		return errDraining
 	}
-	if c.ended.Load() {
-		return peal.ErrTooManyConnections
+	if why := c.ended.Load(); why != nil {
+		return refusal(*why)
 	}
 	n.conns[c] = struct{}{}
 	n.metrics.opens(c)
@@ -154,14 +169,14 @@ func (c *conn) schedule(now time.Time) {
 		next = retires
 	}
 	c.node.wheel.set(&c.spoke, now, next)
-	if c.ended.Load() { // meanwhile: leave may have been here before us
+	if c.ended.Load() != nil { // meanwhile: leave may have been here before us
 		c.node.wheel.remove(&c.spoke)
 	}
 }
 
 // leave takes leave of a connection whose response ends now.
 func (n *Node) leave(c *conn, why reason) {
-	c.ended.Store(true)
+	c.ended.Store(&why)
 	n.wheel.remove(&c.spoke)
 	n.mu.Lock()
 	delete(n.conns, c)

@@ -41,3 +41,23 @@ func TestNothingHoldsAConnectionThatLeft(t *testing.T) {
 		t.Error("the connection is still held")
 	}
 }
+
+// Who was ended before the connection was open is refused, and hears why.
+func TestEndedBeforeItIsOpen(t *testing.T) {
+	n := New(Config{}, nil, &bus.Bus{})
+	for why, want := range map[reason]problem{
+		takenOver: {429, "CONNECTION_LIMIT", "Another connection has taken over this durable subscription"},
+		removed:   {503, "UNAVAILABLE", "This durable subscription was removed meanwhile: connect again"},
+		overLimit: {429, "CONNECTION_LIMIT", "This user has too many open connections"},
+	} {
+		c := &conn{node: n, caller: auth.Caller{Expires: time.Now().Add(time.Hour)}, transport: newPoll(listing{})}
+		c.end(why)
+		c.end(draining) // too late
+		if got := problemOf(n.open(c)); got != want {
+			t.Errorf("%s: got %+v, want %+v", why, got, want)
+		}
+		if len(n.connections()) != 0 || c.spoke.next != nil {
+			t.Errorf("%s: the connection is known to the node", why)
+		}
+	}
+}

@@ -96,7 +96,7 @@ func (n *Node) fence(ctx context.Context) {
 		if !n.abandoned() {
 			continue
 		}
-		conns := slices.DeleteFunc(n.connections(), func(c *conn) bool { return c.ended.Load() })
+		conns := slices.DeleteFunc(n.connections(), func(c *conn) bool { return c.ended.Load() != nil })
 		if len(conns) == 0 {
 			continue
 		}

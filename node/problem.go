@@ -61,10 +61,12 @@ var problems = []struct {
 	{errFormType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/x-www-form-urlencoded, without a content encoding"}},
 	{errMediaType, problem{415, "UNSUPPORTED_MEDIA_TYPE", "The body must be application/json, without a content encoding"}},
 	{bus.ErrTooManyDurables, problem{429, "CONNECTION_LIMIT", ""}},
+	{bus.ErrTakenOver, problem{429, "CONNECTION_LIMIT", farewell[takenOver].message}},
 	{peal.ErrTooManyConnections, problem{429, "CONNECTION_LIMIT", "This user has too many open connections"}},
 	{errTooFast, problem{429, "RATE_LIMIT", "Too many requests: wait as long as Retry-After, or retry:, says"}},
 	{errManyLook, problem{503, "UNAVAILABLE", "So many look at the status page already that there is no place left: load it without its script, or ask for status.json"}},
 	{bus.ErrDurablesFull, problem{503, "UNAVAILABLE", "This service keeps as many durable subscriptions as it may: connect without one"}},
+	{errRemoved, problem{503, "UNAVAILABLE", "This durable subscription was removed meanwhile: connect again"}},
 	{peal.ErrUnavailable, problem{503, "UNAVAILABLE", "The service cannot do this at the moment"}},
 }
 
