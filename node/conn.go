@@ -78,6 +78,7 @@ type conn struct {
 	ended     atomic.Pointer[reason] // nil: it is not
 	opened    time.Time
 	lifetime  time.Duration // after opened; 0: no bound
+	takesOver bool          // it follows by a durable, which is another's until then
 	durable   *bus.Durable  // that it follows by; nil: by its own cursor
 	proof     *proof        // of what the peer has received, for the durable
 

@@ -204,6 +204,30 @@ func TestDurableConnectionIsTakenOver(t *testing.T) {
 	}
 }
 
+// Who has no slot takes nothing over, however long it takes to find that out.
+func TestWhoIsRefusedTakesNothingOver(t *testing.T) {
+	one := start(t, func(c *config) { c.node.MaxPerUser = 1 })
+	two := one.anotherWith(func(c *config) { c.node.MaxPerUser = 1 })
+	two.node.HurryFollow()
+	jane := one.jane()
+	holder := one.connect(jane, query("durable=wall"))
+	holder.greeting()
+	for range 5 {
+		a := two.do(two.request(t.Context(), "GET", connectPath, jane, "", query("durable=wall")))
+		wantProblem(t, a, 429, "CONNECTION_LIMIT", "open connections")
+	}
+	one.store(inbox("jane"), note("n1"))
+	if got := holder.notification(); got != "n1" {
+		t.Errorf("got %s, want n1", got)
+	}
+	if n := one.metric(`peal_connections_ended_total{reason="taken_over"}`); n != 0 {
+		t.Errorf("%v connections were taken over, want none", n)
+	}
+	holder.close()
+	one.awaitSlots(0)
+	two.connect(jane, query("durable=wall")).greeting()
+}
+
 // A user has three, a fourth is refused with their names, and one that is removed
 // makes room and ends who follows by it.
 func TestDurablesOfAUser(t *testing.T) {

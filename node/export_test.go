@@ -45,3 +45,7 @@ func (n *Node) Unfinished(in peal.Inbox) int {
 	defer n.unfinished.mu.Unlock()
 	return n.unfinished.open[in]
 }
+
+// HurryFollow has connections followed before it is known whether they have a slot.
+// It is called before the first.
+func (n *Node) HurryFollow() { n.headStart = 0 }

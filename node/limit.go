@@ -32,14 +32,15 @@ func (n *Node) mayOpen(r *request, in peal.Inbox) error {
 	return n.sighted()
 }
 
-// headStart is how long a slot is waited for before anything is read for a connection
-// that may be refused.
+// headStart is how long a slot is waited for, as a rule, before anything is read for a
+// connection that may be refused.
 const headStart = 500 * time.Millisecond
 
 // seated takes a slot for c until the request ends, and has it followed: after that, or
 // at once if the slot takes long, so that a JetStream that hangs has as long as for one
 // of them. Of two errors that of the slot counts. follow's feed is closed if there is no
-// slot.
+// slot. Who would take a durable over has a slot first: else one that is refused would
+// have ended the connection of another.
 func (n *Node) seated(r *request, c *conn, follow func(context.Context) (*bus.Feed, error)) (*bus.Feed, error) {
 	if n.cfg.MaxPerUser < 0 {
 		return follow(r.Context())
@@ -55,7 +56,10 @@ func (n *Node) seated(r *request, c *conn, follow func(context.Context) (*bus.Fe
 			cancel() // there is nothing to follow for
 		}
 	}()
-	wait(taken, headStart)
+	if c.takesOver {
+		<-taken
+	}
+	wait(taken, n.headStart)
 	feed, err := (*bus.Feed)(nil), ctx.Err()
 	if err == nil {
 		feed, err = follow(ctx)

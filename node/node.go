@@ -174,6 +174,8 @@ type Node struct {
 	reviewing chan struct{} // capacity 1: every connection is to be looked at again
 	refusals  *sampler
 
+	headStart time.Duration // that a slot has before its connection is followed
+
 	told atomic.Int64  // when a 503 was logged last, in ns since the wheel's start
 	left chan struct{} // capacity 1: a connection has ended
 
@@ -192,6 +194,7 @@ func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 		bus:      b,
 		left:     make(chan struct{}, 1),
 
+		headStart: headStart,
 		reviewing: make(chan struct{}, 1),
 		conns:     make(map[*conn]struct{}),
 	}
