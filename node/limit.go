@@ -56,6 +56,12 @@ func (n *Node) seated(r *request, c *conn, follow func(context.Context) (*bus.Fe
 			cancel() // there is nothing to follow for
 		}
 	}()
+	defer func() { // also where following panics, or the slot would be kept for ever
+		<-taken
+		if slot != nil {
+			r.atEnd = append(r.atEnd, slot.Release)
+		}
+	}()
 	if c.takesOver {
 		<-taken
 	}
@@ -68,9 +74,6 @@ func (n *Node) seated(r *request, c *conn, follow func(context.Context) (*bus.Fe
 		cancel()
 	}
 	<-taken
-	if slot != nil {
-		r.atEnd = append(r.atEnd, slot.Release)
-	}
 	switch {
 	case refused == nil, err != nil && errors.Is(refused, context.Canceled):
 		return feed, err
