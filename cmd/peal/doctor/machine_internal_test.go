@@ -4,8 +4,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"io"
+	"log"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -109,6 +112,21 @@ func TestPortsAreJudged(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s.Listener.Addr().String()
 	}
+	encrypted := func(status int, kind, body string) string {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			w.WriteHeader(status)
+			w.Write([]byte(body))
+		}))
+		s.Config.ErrorLog = log.New(io.Discard, "", 0) // it is asked without TLS too
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s.Listener.Addr().String()
+	}
+	file := &tls.Certificate{Certificate: chain(t, "peal.example", now, now.Add(time.Hour))}
+	withTLS := func(address string) Finding {
+		return Service{Listen: address, Certificate: file}.public(t.Context())[0]
+	}
 	free := httptest.NewServer(nil)
 	free.Close()
 	admin := func(address string) Finding { return Service{Admin: address}.admin(t.Context()) }
@@ -121,6 +139,10 @@ func TestPortsAreJudged(t *testing.T) {
 		{"not ready", admin(answering(503, "text/plain; charset=utf-8", "NATS is away\n")), Trouble, "NATS is away"},
 		{"somebody else's", admin(answering(200, "text/html", "<html>")), Trouble, "not peal"},
 		{"public", public(answering(401, "application/problem+json", `{"code":"UNAUTHENTICATED"}`)), OK, "peal listens"},
+		{"public by TLS", withTLS(encrypted(401, "application/problem+json", `{"code":"UNAUTHENTICATED"}`)), OK, "peal listens"},
+		{"TLS is not in the flags", public(encrypted(401, "application/problem+json", `{"code":"UNAUTHENTICATED"}`)), Warning, "with TLS that is not in these flags"},
+		{"TLS is in the flags alone", withTLS(answering(401, "application/problem+json", `{"code":"UNAUTHENTICATED"}`)), Warning, "without the TLS of these flags"},
+		{"TLS of somebody else", public(encrypted(404, "text/html", "<html>")), Trouble, "not peal"},
 		{"public of somebody else", public(answering(404, "text/html", "<html>")), Trouble, "not peal"},
 	})
 }

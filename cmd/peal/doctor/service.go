@@ -119,30 +119,46 @@ func (s Service) public(ctx context.Context) []Finding {
 	if !taken {
 		return []Finding{f}
 	}
-	scheme := "http"
-	transport := &http.Transport{DisableKeepAlives: true}
-	if s.Certificate != nil {
-		scheme = "https"
-		// Who it is is not asked: only whether the certificate is the same as in the file.
-		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+dial+s.Base+"/ticket/notification/count", nil)
-	if err != nil {
-		return []Finding{foreign(check, "--listen", s.Listen)}
-	}
-	res, err := once(transport).Do(req)
-	if err != nil {
-		return []Finding{foreign(check, "--listen", s.Listen)}
-	}
-	defer res.Body.Close()
-	if p := problemIn(res); p.Code == "" {
-		return []Finding{foreign(check, "--listen", s.Listen)}
+	with, ours := s.pealAt(ctx, dial, s.Certificate != nil)
+	if !ours {
+		const do = "Give peal doctor the flags and the configuration that the service runs with; or start the service again, if they are new."
+		switch _, ours = s.pealAt(ctx, dial, s.Certificate == nil); {
+		case !ours:
+			return []Finding{foreign(check, "--listen", s.Listen)}
+		case s.Certificate == nil:
+			return []Finding{found(Warning, check, do, "%s: peal listens there, with TLS that is not in these flags", s.Listen)}
+		}
+		return []Finding{found(Warning, check, do, "%s: peal listens there, without the TLS of these flags", s.Listen)}
 	}
 	findings := []Finding{well(check, "%s: peal listens", s.Listen)}
-	if res.TLS != nil && len(res.TLS.PeerCertificates) > 0 && !bytes.Equal(res.TLS.PeerCertificates[0].Raw, s.Certificate.Certificate[0]) {
+	if with != nil && !bytes.Equal(with, s.Certificate.Certificate[0]) {
 		findings = append(findings, found(Warning, "certificate", "Start the service again: it reads --tls-cert when it starts.", "the running service shows another than is in the file"))
 	}
 	return findings
+}
+
+// pealAt reports whether a peal answers at an address, by TLS or without it, and with
+// what certificate. Whose that is is not asked.
+func (s Service) pealAt(ctx context.Context, dial string, byTLS bool) (certificate []byte, ours bool) {
+	ctx, cancel := context.WithTimeout(ctx, localBound/3)
+	defer cancel()
+	scheme := "http"
+	if byTLS {
+		scheme = "https"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+dial+s.Base+"/ticket/notification/count", nil)
+	if err != nil {
+		return nil, false
+	}
+	res, err := once(&http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}).Do(req)
+	if err != nil {
+		return nil, false
+	}
+	defer res.Body.Close()
+	if res.TLS != nil && len(res.TLS.PeerCertificates) > 0 {
+		certificate = res.TLS.PeerCertificates[0].Raw
+	}
+	return certificate, problemIn(res).Code != ""
 }
 
 // admin looks at the admin port, and asks whether the node is ready.
