@@ -168,6 +168,19 @@ func TestClocksAreJudged(t *testing.T) {
 	})
 }
 
+// A service may write heartbeats as seldom as once a minute.
+func TestHeartbeatsAreJudged(t *testing.T) {
+	none := func(wait time.Duration) Finding {
+		w := &watch{within: time.Second, began: time.Now()}
+		return w.judge(nil, wait)[0]
+	}
+	check(t, []judged{
+		{"hardly watched", none(6 * time.Second), Skipped, "not waited for long enough"},
+		{"longer than by default", none(45 * time.Second), Skipped, "not waited for long enough"},
+		{"longer than any", none(65 * time.Second), Trouble, "none in 1m5s"},
+	})
+}
+
 func TestKeysAreJudged(t *testing.T) {
 	one := []auth.KeySeen{{ID: "k1", Algorithm: "RS256", Type: "RSA"}}
 	check(t, []judged{

@@ -22,8 +22,8 @@ import (
 
 // What a connection has to do.
 const (
-	firstBeat = 30 * time.Second // the first heartbeat comes within that, by the contract
-	beatsSeen = 2                // so many heartbeats are enough
+	firstBeat = time.Minute // the first heartbeat comes within that, however a service is configured
+	beatsSeen = 2           // so many heartbeats are enough
 )
 
 // What to do about a proxy, by what is wrong. Of each a line that is right for most.
@@ -402,7 +402,7 @@ func (w *watch) judge(c *connection, wait time.Duration) []Finding {
 		findings = append(findings, well(check, "one after %s, at most %s late", round(w.beats[0].at.Sub(w.began)), round(late)))
 	case w.closed:
 	case wait <= firstBeat:
-		findings = append(findings, skipped(check, "none in %v: --wait 65s waits for two of them", wait))
+		findings = append(findings, skipped(check, "none in %v, which was not waited for long enough: they come every 30 s, or as the service is configured, every %v at most; --wait 65s is enough for one", wait, firstBeat))
 	default:
 		findings = append(findings, found(Trouble, check, unbuffer, "none in %v, though peal writes one within %v", wait, firstBeat))
 	}
