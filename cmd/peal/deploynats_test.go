@@ -357,6 +357,7 @@ func checkReplies(t *testing.T, c *natsCluster) {
 	publisher, edge, admin := c.client("publisher"), c.client("edge"), c.client("admin")
 	event := "peal.event.local." + string(tenantShared) + ".=reply"
 	for stream, subject := range map[string]string{
+		"PEAL_EVENT_local":    "peal.event.local.another-tenant.%s",
 		"KV_PEAL_LIMIT_local": "$KV.PEAL_LIMIT_local." + string(tenantShared) + ".acme.%s.notifications.0",
 		"PEAL_STATE_local_0":  "peal.state.local.0." + string(tenantShared) + ".acme.%s",
 		"PEAL_INBOX_local_0":  "peal.inbox.local.0." + string(tenantShared) + ".acme.%s",
@@ -376,7 +377,8 @@ func checkReplies(t *testing.T, c *natsCluster) {
 			t.Fatal(err)
 		}
 		stored := func(who string) bool {
-			_, err := s.GetLastMsgForSubject(t.Context(), fmt.Sprintf(subject, who))
+			// An event is stored by its partition.
+			_, err := s.GetLastMsgForSubject(t.Context(), strings.Replace(fmt.Sprintf(subject, who), "peal.event.local.", "peal.work.local.*.", 1))
 			if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 				t.Fatal(err)
 			}
