@@ -171,8 +171,11 @@ func (r *rack) count(of Followed, name string) (n int) {
 
 // rack looks which durables a user has. Who answers is the leader of each, and for
 // one that is not there the leader of the cluster: so it is seen by everybody from
-// when its creation was answered.
+// when its creation was answered. With an error it has those that are known: one that
+// has no leader answers nobody, and leaves half of the time for what is to be done.
 func (b *Bus) rack(ctx context.Context, in peal.Inbox) (*rack, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout/2)
+	defer cancel()
 	var (
 		r    rack
 		errs [len(followed) * MaxDurables]error

@@ -150,13 +150,12 @@ func (d *Durable) find(ctx context.Context, asked Cursor) (*bookmark, error) {
 	var trouble error                                 // of the last attempt
 	for {
 		r, err := d.bus.rack(ctx, d.inbox)
-		if err != nil {
-			return nil, err
-		}
 		k := r.find(d.of, d.name)
 		switch {
 		case k != nil && k.settled():
-			return k, nil
+			return k, nil // whatever others of the user are
+		case err != nil:
+			return nil, err
 		case k != nil:
 			// Another process makes it, and may give it back: or has died over it.
 			if time.Now().After(patience) {

@@ -1,10 +1,13 @@
 package bus_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/bustest"
+	"github.com/pealhq/peal/bus/embedded"
 )
 
 // holder is a follower with a durable, and what it has heard of losing it.
@@ -618,6 +622,64 @@ func TestTroubleEndsWithTheDurable(t *testing.T) {
 	eventually(t, "what is left to be done for it fails too", func() bool { return b.Stats().Unmoved.Load() > unmoved+1 && b.Stats().SlotsHeld.Load() == 0 })
 	if lost := b.Lost(); len(lost) != 0 {
 		t.Errorf("nobody holds a durable, and %v is told", lost)
+	}
+}
+
+// unasked is a server in which nobody answers for a consumer, as for one that has no
+// leader.
+type unasked struct {
+	*embedded.Server
+	consumer atomic.Pointer[string]
+}
+
+func (u *unasked) InProcessConn() (net.Conn, error) {
+	c, err := u.Server.InProcessConn()
+	return &unaskedConn{c, u}, err
+}
+
+type unaskedConn struct {
+	net.Conn
+	server *unasked
+}
+
+func (c *unaskedConn) Write(p []byte) (int, error) {
+	if name := c.server.consumer.Load(); name != nil {
+		p = bytes.ReplaceAll(p, []byte("CONSUMER.INFO."+*name), []byte("CONSUMER.GONE."+*name))
+	}
+	return c.Conn.Write(p)
+}
+
+// One durable that does not answer is in the way of no other of its user, and is
+// removed by its id.
+func TestDurableThatDoesNotAnswer(t *testing.T) {
+	s := &unasked{Server: bustest.Server(t)}
+	b := openOn(t, s.Server, func(c *bus.Config) { c.Server, c.Timeout = s, 3*time.Second })
+	jane := inbox("jane")
+	hold(t, b, jane, bus.FollowedInbox, "good", bus.Cursor{}).leave()
+	hold(t, b, jane, bus.FollowedInbox, "mute", bus.Cursor{}).leave()
+	hold(t, b, jane, bus.FollowedTickets, "other", bus.Cursor{}).leave()
+	all, err := b.DurablesOf(t.Context(), jane)
+	if err != nil || len(all) != 3 || all[1].Name != "mute" {
+		t.Fatalf("got %+v and %v", all, err)
+	}
+	s.consumer.Store(&all[1].ID)
+
+	hold(t, b, jane, bus.FollowedInbox, "good", bus.Cursor{}).leave()
+	if _, err := b.OpenDurable(t.Context(), jane, bus.FollowedInbox, "new", bus.Cursor{}, func(bus.Loss) {}); !errors.Is(err, peal.ErrUnavailable) {
+		t.Errorf("a new one, where it is not known how many there are: got %v, want ErrUnavailable", err)
+	}
+	if n, err := b.RemoveDurables(t.Context(), jane, "other"); n != 1 || !errors.Is(err, peal.ErrUnavailable) {
+		t.Errorf("remove another: got %d and %v, want 1 and ErrUnavailable", n, err)
+	}
+	if d, err := b.RemoveDurable(t.Context(), all[1].ID); err != nil || d.ID != all[1].ID {
+		t.Errorf("remove it: got %+v and %v", d, err)
+	}
+	if _, err := b.RemoveDurable(t.Context(), all[1].ID); !errors.Is(err, bus.ErrNoDurable) {
+		t.Errorf("once more: got %v, want ErrNoDurable", err)
+	}
+	s.consumer.Store(nil)
+	if got := durables(t, b, jane); !slices.Equal(got, []string{"good"}) {
+		t.Errorf("got %v, want the one that answers", got)
 	}
 }
 

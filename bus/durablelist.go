@@ -115,7 +115,7 @@ func (b *Bus) bookmarks(ctx context.Context, src *source) (all []*bookmark, err 
 			return nil, unavailable(doing, answer.Error)
 		}
 		if len(answer.Missing) > 0 {
-			return nil, unavailable(doing, fmt.Errorf("%d of them have no leader, such as %s", len(answer.Missing), answer.Missing[0]))
+			return nil, unavailable(doing, fmt.Errorf("%d of them have no leader, such as %s.%s", len(answer.Missing), src.stream, answer.Missing[0]))
 		}
 		for _, info := range answer.Consumers {
 			if strings.HasPrefix(info.Name, durablePrefix) {
@@ -132,13 +132,14 @@ func (b *Bus) bookmarks(ctx context.Context, src *source) (all []*bookmark, err 
 
 // RemoveDurables removes the durables of a user with a name, on either route, or with
 // "" all of the user. Who follows by one is told that it is lost. It returns how many
-// there were. The error is a peal.ErrUnavailable or ctx's.
+// there were; with an error some may be left, or it is not known whether there are. The
+// error is a peal.ErrUnavailable or ctx's.
 func (b *Bus) RemoveDurables(ctx context.Context, in peal.Inbox, name string) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	r, err := b.rack(ctx, in)
-	if err != nil {
-		return 0, unavailable("remove durables", err)
+	r, unknown := b.rack(ctx, in)
+	if unknown != nil {
+		unknown = unavailable("remove durables", unknown)
 	}
 	var chosen []*bookmark
 	for _, k := range r.all() {
@@ -146,10 +147,13 @@ func (b *Bus) RemoveDurables(ctx context.Context, in peal.Inbox, name string) (n
 			chosen = append(chosen, k)
 		}
 	}
-	return b.remove(ctx, chosen)
+	n, err = b.remove(ctx, chosen)
+	return n, errors.Join(unknown, err)
 }
 
-// RemoveDurable removes the durable of an id, as RemoveDurables does. The error is an
+// RemoveDurable removes the durable of an id, as RemoveDurables does. One that does not
+// say whose it is, because it has no leader, is removed all the same: only its ID is
+// returned, and who follows by it notices with the next place. The error is an
 // ErrNoDurable if there is none, a peal.ErrInvalid for what is no id, a
 // peal.ErrUnavailable or ctx's.
 func (b *Bus) RemoveDurable(ctx context.Context, id string) (KeptDurable, error) {
@@ -163,9 +167,18 @@ func (b *Bus) RemoveDurable(ctx context.Context, id string) (KeptDurable, error)
 		if src.stream != stream {
 			continue
 		}
-		k, err := b.bookmarkOf(ctx, src, consumer)
+		asking, cancel := context.WithTimeout(ctx, b.cfg.Timeout/2)
+		k, err := b.bookmarkOf(asking, src, consumer)
+		cancel()
 		if err != nil {
-			return KeptDurable{}, unavailable("remove durable", err)
+			was, err := b.drop(ctx, stream, consumer)
+			if err != nil {
+				return KeptDurable{}, unavailable("remove durable", err)
+			}
+			if !was {
+				return KeptDurable{}, ErrNoDurable
+			}
+			return KeptDurable{ID: id}, nil
 		}
 		if k == nil {
 			break
