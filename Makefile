@@ -37,11 +37,11 @@ dev: build ## run all of peal in one process: ARGS='--listen 127.0.0.1:9090'
 
 .PHONY: test
 test: ## run all tests
-	go test -p 4 ./...
+	go test -p 3 ./...
 
 .PHONY: race
 race: ## run all tests with the race detector (needs a C compiler)
-	CGO_ENABLED=1 go test -race -p 3 ./...
+	CGO_ENABLED=1 go test -race -timeout 20m ./...
 
 # Fails, and says so, where there is no Node.js that is new enough.
 have_node = [[ $$(node -p 'parseInt(process.versions.node)' 2>/dev/null) -ge $(NODE) ]] && npm --version >/dev/null 2>&1 || \
@@ -139,9 +139,9 @@ fuzz: ## fuzz every target for FUZZTIME (30s) each
 
 # docs/reliability.md tells what they are and how to add one.
 .PHONY: mutants
-mutants: ## plant bugs, each of which a test must see: MUTANT=name for one
+mutants: ## plant bugs, each of which a test must see: MUTANT=name for one, HALF=0 or 1 for every second
 	@set -o pipefail; go test -tags mutants -count=1 -timeout 30m -parallel 4 -v \
-		-run '^TestMutants$$$(if $(MUTANT),/^$(MUTANT)$$)' . | grep --line-buffered -v '^==='
+		-run '^TestMutants$$$(if $(MUTANT),/^$(MUTANT)$$)' . $(if $(HALF),-args -mutants.half $(HALF)) | grep --line-buffered -v '^==='
 
 .PHONY: lint
 lint: ## check formatting, vet, staticcheck and the module files
