@@ -472,7 +472,7 @@ func TestDoctorSeesThroughProxies(t *testing.T) {
 			mint := []string{"token", "--data", data, "--user", fmt.Sprintf("user-%d", n)}
 			args := row.args
 			if len(args) == 1 && args[0] == "ttl" { // the token ends while it is watched
-				args, mint = nil, append(mint, "--ttl", "1500ms")
+				args, mint = nil, append(mint, "--ttl", "4s")
 			}
 			s := httptest.NewServer(row.mangle(service))
 			defer s.Close()
