@@ -375,7 +375,7 @@ func only(h http.Handler) func(*url.URL) http.Handler {
 func TestDoctorSeesThroughProxies(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	p := startReady(t, "dev", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--heartbeat", "1s")
+	p := startReady(t, "dev", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--heartbeat", "2s")
 	service, err := url.Parse(p.ready.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -472,7 +472,7 @@ func TestDoctorSeesThroughProxies(t *testing.T) {
 			mint := []string{"token", "--data", data, "--user", fmt.Sprintf("user-%d", n)}
 			args := row.args
 			if len(args) == 1 && args[0] == "ttl" { // the token ends while it is watched
-				args, mint = nil, append(mint, "--ttl", "4s")
+				args, mint = nil, append(mint, "--ttl", "2s")
 			}
 			s := httptest.NewServer(row.mangle(service))
 			defer s.Close()
