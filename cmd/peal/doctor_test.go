@@ -19,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/pealhq/peal/cmd/peal/doctor"
 )
 
@@ -69,11 +72,36 @@ func (f findings) well() {
 	}
 }
 
+// awaitWorkers waits until the workers have made all of their consumers, which they do
+// once the service is ready.
+func awaitWorkers(t *testing.T, natsURL string) {
+	t.Helper()
+	nc, err := nats.Connect(natsURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for late := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		events, err := js.Stream(t.Context(), "PEAL_EVENT_local")
+		if err == nil && events.CachedInfo().State.Consumers == 32 {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("not all consumers of the workers are there: %v", err)
+		}
+	}
+}
+
 // A dev that runs is found to be well from within and from without, and goes on.
 func TestDoctorFindsAHealthyDevWell(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	p := startReady(t, "dev", "--data", data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--heartbeat", "1s")
+	awaitWorkers(t, p.ready.NATS)
 	token := strings.TrimSpace(do(t, nil, "token", "--data", data, "--user", "jane", "--role", "notifications:publish").stdout)
 	env := map[string]string{"PEAL_TOKEN": token}
 
