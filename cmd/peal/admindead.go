@@ -90,12 +90,20 @@ func deadList(ctx context.Context, c *call) error {
 	if err := readAnswer(answer, &page); err != nil {
 		return err
 	}
-	if columns, is := terminalOf(c.stdout); is && !*asJSON {
+	return c.tellPage(answer, page, *asJSON)
+}
+
+// tellPage prints a page of the admin port: as a table on a terminal, and to anything
+// else, or if it is asked for, the answer itself on a line.
+func (c *call) tellPage(answer []byte, page interface {
+	show(w io.Writer, columns int, now time.Time) error
+}, asJSON bool) error {
+	if columns, is := terminalOf(c.stdout); is && !asJSON {
 		return page.show(c.stdout, columns, time.Now())
 	}
 	var line bytes.Buffer
 	json.Compact(&line, answer) // it has been read already
-	_, err = fmt.Fprintf(c.stdout, "%s\n", plainJSON(line.Bytes()))
+	_, err := fmt.Fprintf(c.stdout, "%s\n", plainJSON(line.Bytes()))
 	return err
 }
 

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -95,13 +93,7 @@ func durableList(ctx context.Context, c *call) error {
 	if err := readAnswer(answer, &page); err != nil {
 		return err
 	}
-	if columns, is := terminalOf(c.stdout); is && !*asJSON {
-		return page.show(c.stdout, columns, time.Now())
-	}
-	var line bytes.Buffer
-	json.Compact(&line, answer) // it has been read already
-	_, err = fmt.Fprintf(c.stdout, "%s\n", plainJSON(line.Bytes()))
-	return err
+	return c.tellPage(answer, page, *asJSON)
 }
 
 func (p durablePage) show(w io.Writer, columns int, now time.Time) error {
