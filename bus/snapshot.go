@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -80,11 +81,16 @@ func (s *Streams) next(ctx context.Context, sub *nats.Subscription) (*nats.Msg, 
 	return m, nil
 }
 
-// put hands on a chunk, and waits until it is taken.
+// put hands on a chunk, and waits until it is taken. In a cluster the answer that names
+// the subject may come before the word, on another of the servers' connections, that
+// somebody listens to it: what nobody has got is sent again.
 func (s *Streams) put(ctx context.Context, subject string, data []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, restoreTimes*s.timeout)
 	defer cancel()
 	m, err := s.nc.RequestWithContext(ctx, subject, data)
+	for end := time.Now().Add(s.timeout); errors.Is(err, nats.ErrNoResponders) && time.Now().Before(end) && pause(ctx, unheardPause); {
+		m, err = s.nc.RequestWithContext(ctx, subject, data)
+	}
 	if err != nil {
 		return err
 	}
@@ -93,6 +99,10 @@ func (s *Streams) put(ctx context.Context, subject string, data []byte) error {
 	}
 	return apiError(m.Data)
 }
+
+// unheardPause is between two tries of a chunk to which nobody listens: some round trips
+// between servers.
+const unheardPause = 20 * time.Millisecond
 
 // restoreTimes is how much longer than a look the last chunk of a large stream may take:
 // it is read anew from the disk then.
