@@ -234,17 +234,13 @@ func (b *Bus) askConsumer(ctx context.Context, what, stream, consumer string, re
 	if err != nil {
 		return info, fmt.Errorf("%s: %w", doing, err)
 	}
-	var answer struct {
-		Error *jetstream.APIError `json:"error"`
-		jetstream.ConsumerInfo
+	if err = apiError(msg.Data); err == nil {
+		err = json.Unmarshal(msg.Data, &info)
 	}
-	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+	if err != nil {
 		return info, fmt.Errorf("%s: %w", doing, err)
 	}
-	if answer.Error != nil {
-		return info, fmt.Errorf("%s: %w", doing, answer.Error)
-	}
-	return answer.ConsumerInfo, nil
+	return info, nil
 }
 
 // isGone reports whether a consumer is not there, or its stream is not.

@@ -137,6 +137,9 @@ func starting(err error) bool {
 // it. To try again is in vain.
 var ErrNotPermitted = errors.New("the rights of this NATS user do not suffice")
 
+// ErrDeaf is an ErrNotPermitted of who may not hear answers, and so can ask nothing.
+var ErrDeaf = fmt.Errorf("%w to hear what is answered", ErrNotPermitted)
+
 // rights knows of those who ask something that may not be permitted. NATS does not
 // answer such a request: the connection is told, in its own time, and whoever asked
 // would wait in vain for as long as they have patience.
@@ -176,7 +179,7 @@ func (r *rights) refused(err error) bool {
 		return false
 	}
 	role, _, _ = strings.Cut(role, ".")
-	r.deaf = fmt.Errorf("%w to hear what the role %s is answered: connect as the NATS user of that role", ErrNotPermitted, role)
+	r.deaf = fmt.Errorf("%w to the role %s: connect as the NATS user of that role", ErrDeaf, role)
 	for _, askers := range r.asking {
 		for a := range askers {
 			a.end(r.deaf)

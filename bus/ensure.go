@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,6 +43,20 @@ func (s streams) change(ctx context.Context, subject string, ask func(context.Co
 	ctx, cancel := context.WithTimeout(ctx, changeTimes*s.timeout)
 	defer cancel()
 	return s.rights.ask(ctx, subject, ask)
+}
+
+// apiError is the error of an answer of JetStream's API; nil if it has none.
+func apiError(data []byte) error {
+	var answer struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return errors.New("an answer that is none of JetStream's")
+	}
+	if answer.Error != nil {
+		return answer.Error
+	}
+	return nil
 }
 
 // ensure creates the streams and buckets of the region that do not exist yet,

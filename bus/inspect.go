@@ -82,7 +82,7 @@ func LookAtServer(ctx context.Context, cfg Config, address string) ServerSeen {
 		return s
 	}
 	cfg.URLs, cfg.Server = []string{address}, nil
-	nc, _, err := cfg.visit(ctx)
+	nc, err := cfg.visit(ctx, new(rights))
 	if err != nil {
 		s.Failed, s.Err = stageOf(err), err
 		return s
@@ -124,26 +124,24 @@ func reachable(ctx context.Context, u *url.URL) error {
 }
 
 // visit opens a connection that does not come back once it is lost, and that ends
-// with ctx. What NATS does not allow it is in the denials.
-func (c Config) visit(ctx context.Context) (*nats.Conn, *denials, error) {
+// with ctx, and that tells r what NATS does not permit to it.
+func (c Config) visit(ctx context.Context, r *rights) (*nats.Conn, error) {
 	opts, err := c.options("doctor")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	denied := newDenials()
 	opts = append(opts,
 		nats.NoReconnect(),
 		nats.DontRandomize(),
 		nats.IgnoreDiscoveredServers(),
 		nats.Timeout(c.Timeout),
 		nats.PermissionErrOnSubscribe(true),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied.add(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { r.refused(err) }),
 	)
 	if c.Server == nil {
 		opts = append(opts, nats.SetCustomDialer(dialer{ctx}))
 	}
-	nc, err := nats.Connect(strings.Join(c.URLs, ","), opts...)
-	return nc, denied, err
+	return nats.Connect(strings.Join(c.URLs, ","), opts...)
 }
 
 // dialer gives up with its context, also on what it has dialled.
@@ -201,7 +199,7 @@ func stageOf(err error) Stage {
 type Inspector struct {
 	cfg    Config // with its defaults
 	nc     *nats.Conn
-	denied *denials
+	rights *rights // of nc
 }
 
 // Inspect connects to any of the servers of cfg, until ctx ends.
@@ -210,11 +208,12 @@ func Inspect(ctx context.Context, cfg Config) (*Inspector, error) {
 	if cfg.Server == nil && len(cfg.URLs) == 0 {
 		return nil, errors.New("there is no address of a NATS server")
 	}
-	nc, denied, err := cfg.visit(ctx)
-	if err != nil {
+	i := &Inspector{cfg: cfg, rights: new(rights)}
+	var err error
+	if i.nc, err = cfg.visit(ctx, i.rights); err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
-	return &Inspector{cfg: cfg, nc: nc, denied: denied}, nil
+	return i, nil
 }
 
 // Close ends the connection.

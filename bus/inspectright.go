@@ -18,7 +18,7 @@ import (
 type Right struct {
 	Kind    RightKind
 	Subject string
-	Err     error // nil: allowed; an ErrDenied; or why it is not known
+	Err     error // nil: allowed; an ErrNotPermitted; or why it is not known
 }
 
 // RightKind is what a right is needed for.
@@ -194,7 +194,7 @@ func (p *probes) live(ctx context.Context, stream, before, key string) {
 
 // epoch is that of a stream, or one that could be.
 func (p *probes) epoch(ctx context.Context, stream string) Epoch {
-	var info streamInfo
+	var info jetstream.StreamInfo
 	_ = p.inspector.api(ctx, "STREAM.INFO."+stream, &info) // which is a finding of its own
 	if e := info.Config.Metadata[metaEpoch]; len(e) == epochLen {
 		return Epoch(e)
@@ -247,7 +247,7 @@ func (p *probes) unheard(ctx context.Context) []Right {
 			r.Err = p.flush(ctx)
 		}
 		if refused := nc.LastError(); refused != nil && strings.Contains(refused.Error(), strconv.Quote(q.subject)) {
-			r.Err = fmt.Errorf("to publish to %s is %w", q.subject, ErrDenied)
+			r.Err = fmt.Errorf("%w to publish to %s", ErrNotPermitted, q.subject)
 		}
 		rights[n] = r
 	}
@@ -281,7 +281,7 @@ func (p *probes) listen(ctx context.Context) []Right {
 			continue
 		}
 		if _, err := sub.NextMsg(time.Millisecond); errors.Is(err, nats.ErrPermissionViolation) {
-			rights[n].Err = fmt.Errorf("to subscribe to %s is %w", rights[n].Subject, ErrDenied)
+			rights[n].Err = fmt.Errorf("%w to subscribe to %s", ErrNotPermitted, rights[n].Subject)
 		}
 	}
 	return rights

@@ -25,7 +25,7 @@ type AccountSeen struct {
 // ErrNoJetStream: the server, or the account of the NATS user, has no JetStream.
 var ErrNoJetStream = errors.New("JetStream is not enabled")
 
-// Account asks what there is. The error may be an ErrNoJetStream or an ErrDenied.
+// Account asks what there is. The error may be an ErrNoJetStream or an ErrNotPermitted.
 func (i *Inspector) Account(ctx context.Context) (AccountSeen, error) {
 	var info jetstream.AccountInfo
 	err := i.api(ctx, "INFO", &info)
@@ -48,7 +48,7 @@ func (i *Inspector) Account(ctx context.Context) (AccountSeen, error) {
 // StreamSeen is one stream that there has to be, that of a bucket too.
 type StreamSeen struct {
 	Name  string
-	Err   error // why the rest is not known; an ErrMissing, an ErrDenied, or another
+	Err   error // why the rest is not known; an ErrMissing, an ErrNotPermitted, or another
 	Unfit error // why peal can't use it as it is; nil if it can
 
 	Replicas, Wanted int // how many there are to be, and how many a new one would get
@@ -57,20 +57,11 @@ type StreamSeen struct {
 	Refuses          bool   // when it is full, it refuses what is new; else it drops what is old
 	Leader           string // "" where there is none; the server's name outside of a cluster, "" if it does not say
 	Clustered        bool
-	Followers        []FollowerSeen
+	Followers        []Replica
 
 	// Ahead is by how much the clock of the leader is ahead of this machine's, at
 	// least: negative if it is behind.
 	Ahead time.Duration
-}
-
-// FollowerSeen is a replica that does not lead.
-type FollowerSeen struct {
-	Name    string
-	Current bool
-	Offline bool
-	Lag     uint64 // operations that the leader has committed and it has not
-	Silent  time.Duration
 }
 
 // Full is how full a stream is, 0 to 1; 0 without a bound.
@@ -79,14 +70,6 @@ func (s StreamSeen) Full() float64 {
 		return 0
 	}
 	return float64(s.Bytes) / float64(s.MaxBytes)
-}
-
-// streamInfo is the part of an answer that is looked at.
-type streamInfo struct {
-	Config  jetstream.StreamConfig `json:"config"`
-	State   jetstream.StreamState  `json:"state"`
-	Cluster *jetstream.ClusterInfo `json:"cluster"`
-	Time    time.Time              `json:"ts"`
 }
 
 // wanted is a stream, and what is wrong with one that exists.
@@ -122,7 +105,7 @@ func (i *Inspector) Streams(ctx context.Context) []StreamSeen {
 // partitions is over how many streams the inboxes of the region are spread, or would
 // be.
 func (i *Inspector) partitions(ctx context.Context) int {
-	var info streamInfo
+	var info jetstream.StreamInfo
 	if i.api(ctx, "STREAM.INFO."+inboxStream(i.cfg.Region, 0), &info) == nil {
 		if n, err := strconv.Atoi(info.Config.Metadata[metaPartitions]); err == nil && n >= 1 {
 			return n
@@ -133,21 +116,18 @@ func (i *Inspector) partitions(ctx context.Context) int {
 
 func (i *Inspector) stream(ctx context.Context, want wanted) StreamSeen {
 	s := StreamSeen{Name: want.name, Wanted: want.replicas}
-	var info streamInfo
+	var info jetstream.StreamInfo
 	asked := time.Now()
 	if s.Err = i.api(ctx, "STREAM.INFO."+want.name, &info); s.Err != nil {
 		return s
 	}
-	s.Ahead = ahead(info.Time, asked, time.Now())
+	s.Ahead = ahead(info.TimeStamp, asked, time.Now())
 	s.Unfit = want.unfit(info.Config)
 	s.Replicas, s.Messages = info.Config.Replicas, info.State.Msgs
 	s.Bytes, s.MaxBytes = int64(info.State.Bytes), info.Config.MaxBytes
 	s.Refuses = info.Config.Discard == jetstream.DiscardNew
 	if c := info.Cluster; c != nil {
-		s.Leader, s.Clustered = c.Leader, c.Name != ""
-		for _, r := range c.Replicas {
-			s.Followers = append(s.Followers, FollowerSeen{r.Name, r.Current, r.Offline, r.Lag, r.Active})
-		}
+		s.Leader, s.Clustered, s.Followers = c.Leader, c.Name != "", replicasOf(c)
 	}
 	return s
 }

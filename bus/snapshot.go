@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // This file is how a stream gets from one JetStream to another with all that it is: its
@@ -126,18 +125,4 @@ func (s *Streams) request(ctx context.Context, subject string, request, answer a
 		return err
 	}
 	return json.Unmarshal(m.Data, answer)
-}
-
-// apiError is the error of an answer of JetStream's API; nil if it has none.
-func apiError(data []byte) error {
-	var answer struct {
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return errors.New("an answer that is none of JetStream's")
-	}
-	if answer.Error != nil {
-		return answer.Error
-	}
-	return nil
 }

@@ -53,6 +53,15 @@ type Replica struct {
 	Active  time.Duration // since it was heard of last
 }
 
+// replicasOf tells of the replicas that do not lead, by their names.
+func replicasOf(c *jetstream.ClusterInfo) (all []Replica) {
+	for _, r := range c.Replicas {
+		all = append(all, Replica{Server: r.Name, Current: r.Current, Offline: r.Offline, Lag: r.Lag, Active: r.Active})
+	}
+	slices.SortFunc(all, func(a, b Replica) int { return strings.Compare(a.Server, b.Server) })
+	return all
+}
+
 // Lack is why a stream's leader does not answer.
 type Lack string
 
@@ -220,11 +229,7 @@ func (b *Bus) askStream(ctx context.Context, was StreamState) (is StreamState, a
 		is.Oldest, is.Newest = answer.State.FirstTime, answer.State.LastTime
 	}
 	if c := answer.Cluster; c != nil {
-		is.Leader = c.Leader
-		for _, r := range c.Replicas {
-			is.Replicas = append(is.Replicas, Replica{Server: r.Name, Current: r.Current, Offline: r.Offline, Lag: r.Lag, Active: r.Active})
-		}
-		slices.SortFunc(is.Replicas, func(a, b Replica) int { return strings.Compare(a.Server, b.Server) })
+		is.Leader, is.Replicas = c.Leader, replicasOf(c)
 	}
 	if at := answer.TimeStamp; !at.IsZero() {
 		ahead, within = at.Sub(asked.Add(took/2)), took/2+time.Millisecond

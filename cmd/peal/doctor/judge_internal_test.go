@@ -75,10 +75,10 @@ func TestServersAreJudged(t *testing.T) {
 }
 
 func TestAccountsAndRightsAreJudged(t *testing.T) {
-	denied := fmt.Errorf("to publish to peal.inbox.local.0.x is %w", bus.ErrDenied)
+	denied := fmt.Errorf("%w to publish to peal.inbox.local.0.x", bus.ErrNotPermitted)
 	check(t, []judged{
 		{"no JetStream", account(bus.AccountSeen{}, bus.ErrNoJetStream), Trouble, "Enable"},
-		{"may not ask", account(bus.AccountSeen{}, denied), Skipped, "not permitted"},
+		{"may not ask", account(bus.AccountSeen{}, denied), Skipped, "do not suffice"},
 		{"no answer", account(bus.AccountSeen{}, errors.New("no answer")), Trouble, "more than half"},
 		{"no bound", account(bus.AccountSeen{Store: 1 << 30}, nil), OK, "1.0 GiB"},
 		{"room", account(bus.AccountSeen{Store: 1 << 30, MaxStore: 4 << 30}, nil), OK, "of 4.0 GiB"},
@@ -93,16 +93,16 @@ func TestAccountsAndRightsAreJudged(t *testing.T) {
 		{"may not publish", one(bus.RightPublish, denied), Trouble, "may not publish: s"},
 		{"may not create", one(bus.RightCreate, denied), OK, "not to create streams"},
 		{"not known", one(bus.RightRead, errors.New("no answer")), Warning, "leader"},
-		{"deaf", one(bus.RightAsk, fmt.Errorf("to hear answers on _INBOX.x is %w", bus.ErrDenied)), Trouble, "_INBOX"},
+		{"deaf", one(bus.RightAsk, fmt.Errorf("%w to the role node", bus.ErrDeaf)), Trouble, "do not suffice to hear"},
 	})
 }
 
 func TestStreamsAreJudged(t *testing.T) {
 	good := bus.StreamSeen{Name: "S", Replicas: 3, Wanted: 3, Bytes: 1, MaxBytes: 100, Leader: "n1", Clustered: true,
-		Followers: []bus.FollowerSeen{{Name: "n2", Current: true}, {Name: "n3", Current: true}}}
+		Followers: []bus.Replica{{Server: "n2", Current: true}, {Server: "n3", Current: true}}}
 	change := func(do func(*bus.StreamSeen)) Finding {
 		s := good
-		s.Followers = append([]bus.FollowerSeen{}, good.Followers...)
+		s.Followers = append([]bus.Replica{}, good.Followers...)
 		do(&s)
 		return streams([]bus.StreamSeen{s})[0]
 	}
@@ -110,7 +110,7 @@ func TestStreamsAreJudged(t *testing.T) {
 		{"good", streams([]bus.StreamSeen{good})[0], OK, "S"},
 		{"no leader", change(func(s *bus.StreamSeen) { s.Leader = "" }), Trouble, "S: no leader"},
 		{"no answer", change(func(s *bus.StreamSeen) { s.Err = errors.New("no answer") }), Trouble, "no answer"},
-		{"may not ask", change(func(s *bus.StreamSeen) { s.Err = bus.ErrDenied }), Trouble, "Grant"},
+		{"may not ask", change(func(s *bus.StreamSeen) { s.Err = bus.ErrNotPermitted }), Trouble, "Grant"},
 		{"another form", change(func(s *bus.StreamSeen) { s.Unfit = errors.New("exists without direct get") }), Trouble, "S: exists without"},
 		{"one is offline", change(func(s *bus.StreamSeen) { s.Followers[0].Offline = true }), Trouble, "n2 is offline"},
 		{"one lags", change(func(s *bus.StreamSeen) { s.Followers[1].Lag = 5000 }), Warning, "n3 is 5000"},
@@ -123,7 +123,7 @@ func TestStreamsAreJudged(t *testing.T) {
 	})
 	// What is wrong with all of them is said once.
 	away := good
-	away.Followers = []bus.FollowerSeen{{Name: "n2", Offline: true}, {Name: "n3", Current: true}}
+	away.Followers = []bus.Replica{{Server: "n2", Offline: true}, {Server: "n3", Current: true}}
 	if of := streams([]bus.StreamSeen{away, away, away, away, away}); len(of) != 2 || of[0].Seen != "S, S, S and 2 more: n2 is offline" {
 		t.Errorf("of five: %+v", of)
 	}
@@ -154,8 +154,8 @@ func TestWorkIsJudged(t *testing.T) {
 		{"many wait", all(bus.WorkSeen{Name: "d", Leader: "n", Pulling: 1, Waiting: 9000}), Warning, "18000"},
 		{"changed", all(bus.WorkSeen{Name: "d", Leader: "n", Unfit: "max_deliver"}), Warning, "max_deliver"},
 		{"no leader", all(bus.WorkSeen{Name: "d"}), Trouble, "without a leader"},
-		{"an edge may not ask", work([]bus.WorkSeen{{Name: "d", Err: bus.ErrDenied}}, false), Skipped, "role dispatch"},
-		{"not known", all(bus.WorkSeen{Name: "d", Err: bus.ErrDenied}), Trouble, "CONSUMER.INFO"},
+		{"an edge may not ask", work([]bus.WorkSeen{{Name: "d", Err: bus.ErrNotPermitted}}, false), Skipped, "role dispatch"},
+		{"not known", all(bus.WorkSeen{Name: "d", Err: bus.ErrNotPermitted}), Trouble, "CONSUMER.INFO"},
 	})
 }
 

@@ -209,7 +209,7 @@ func account(a bus.AccountSeen, err error) Finding {
 	switch {
 	case errors.Is(err, bus.ErrNoJetStream):
 		return found(Trouble, check, "Enable it: jetstream {} in the server's configuration, and for the account of this user too, where there are accounts.", "%v", err)
-	case errors.Is(err, bus.ErrDenied):
+	case errors.Is(err, bus.ErrNotPermitted):
 		return skipped(check, "what the account has can't be asked: %v", err)
 	case err != nil:
 		return found(Trouble, check, "See whether the servers of the cluster reach each other: JetStream needs more than half of them.", "%v", err)
@@ -253,16 +253,15 @@ func rights(all []bus.Right, unprobed []string) []Finding {
 	var kinds []bus.RightKind
 	for _, r := range all {
 		switch {
-		case errors.Is(r.Err, bus.ErrDenied) && (r.Kind == bus.RightCreate || r.Kind == bus.RightAgain || r.Kind == bus.RightPurge):
+		case errors.Is(r.Err, bus.ErrDeaf):
+			return []Finding{found(Trouble, check, grant, "%v", r.Err)}
+		case errors.Is(r.Err, bus.ErrNotPermitted) && (r.Kind == bus.RightCreate || r.Kind == bus.RightAgain || r.Kind == bus.RightPurge):
 			if not := ", not to " + string(r.Kind); !strings.Contains(optional, not) {
 				optional += not
 			}
-		case errors.Is(r.Err, bus.ErrDenied):
+		case errors.Is(r.Err, bus.ErrNotPermitted):
 			if byKind[r.Kind] == nil {
 				kinds = append(kinds, r.Kind)
-			}
-			if text := r.Err.Error(); strings.HasPrefix(text, "to hear answers") {
-				return []Finding{found(Trouble, check, grant, "%s, so nothing can be asked", text)}
 			}
 			byKind[r.Kind] = append(byKind[r.Kind], r.Subject)
 		case r.Err != nil:

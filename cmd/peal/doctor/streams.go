@@ -67,7 +67,7 @@ const lagging = 1000
 // stream judges one stream that there is.
 func stream(s bus.StreamSeen) verdict {
 	switch {
-	case errors.Is(s.Err, bus.ErrDenied):
+	case errors.Is(s.Err, bus.ErrNotPermitted):
 		return verdict{Trouble, "the NATS user may not ask for it", "Grant STREAM.INFO to the NATS user, in the server's configuration or in the account's key."}
 	case s.Err != nil:
 		return verdict{Trouble, s.Err.Error(), "See that more than half of the servers are up and reach each other (nats stream report)."}
@@ -82,11 +82,11 @@ func stream(s bus.StreamSeen) verdict {
 		switch {
 		case f.Offline:
 			offline++
-			bad = append(bad, f.Name+" is offline")
+			bad = append(bad, f.Server+" is offline")
 		case f.Lag > lagging:
-			bad = append(bad, fmt.Sprintf("%s is %d operations behind", f.Name, f.Lag))
+			bad = append(bad, fmt.Sprintf("%s is %d operations behind", f.Server, f.Lag))
 		case !f.Current:
-			bad = append(bad, f.Name+" is not current")
+			bad = append(bad, f.Server+" is not current")
 		}
 	}
 	switch full := s.Full(); {
@@ -141,7 +141,7 @@ func work(seen []bus.WorkSeen, dispatch bool) Finding {
 		switch {
 		case errors.Is(w.Err, bus.ErrMissing):
 			missing++
-		case errors.Is(w.Err, bus.ErrDenied) && !dispatch:
+		case errors.Is(w.Err, bus.ErrNotPermitted) && !dispatch:
 			return skipped(check, "the NATS user of an edge may not ask, and need not: run peal doctor as a process with the role dispatch")
 		case w.Err != nil:
 			if failures[w.Err.Error()]++; failures[w.Err.Error()] == 1 {
