@@ -244,8 +244,9 @@ func (x *run) execute(ctx context.Context) {
 	// Some things are there from their first use on, and stay.
 	over := time.Duration(devices) * time.Second / joins
 	x.ask(x.clients, fmt.Sprint("join ", over), time.Minute)
+	sleep(ctx, over)
 	x.ask(x.publisher, "publish", time.Minute)
-	sleep(ctx, over+3*time.Second)
+	sleep(ctx, 5*time.Second)
 	x.ask(x.publisher, "stop", time.Minute)
 	x.ask(x.clients, "leave", time.Minute)
 	sleep(ctx, 3*time.Second)
@@ -365,34 +366,45 @@ func (x *run) leave(ctx context.Context, over time.Duration) {
 		}
 	}
 	x.t.Logf("%6.1f s: all have left", time.Since(x.began).Seconds())
+	var before map[string]int64
 	for _, phase := range []string{"", history.Base, history.After} { // the first time for nodes that were just started
 		x.ask(x.clients, fmt.Sprint("join ", over), time.Minute)
 		sleep(ctx, over+5*time.Second)
 		x.ask(x.clients, "leave", time.Minute)
-		if phase != "" {
-			x.memory(ctx, phase)
+		switch phase {
+		case history.Base:
+			before = x.memory(ctx, phase, 20*time.Second, nil)
+		case history.After:
+			x.memory(ctx, phase, time.Minute, before)
 		}
 	}
 }
 
-// memory writes down how much memory each node takes, at the least within a while.
-func (x *run) memory(ctx context.Context, phase string) {
+// memory writes down how much memory each node takes, at the least within a time: what is
+// not used goes back little by little. It ends sooner when none takes more than before.
+func (x *run) memory(ctx context.Context, phase string, within time.Duration, before map[string]int64) map[string]int64 {
 	least := make(map[string]int64)
-	for range 10 {
+	for end := time.Now().Add(within); time.Now().Before(end); sleep(ctx, 2*time.Second) {
+		more := before == nil
 		for _, p := range x.cluster.edges {
 			rss, err := x.cluster.collected(ctx, p)
 			if err != nil {
 				x.t.Error(err)
+				continue
 			}
 			if least[p.name] == 0 || rss < least[p.name] {
 				least[p.name] = rss
 			}
+			more = more || least[p.name] > before[p.name]
 		}
-		sleep(ctx, 2*time.Second)
+		if !more {
+			break
+		}
 	}
 	for name, rss := range least {
 		x.history.Write(history.Record{Kind: history.Usage, Node: name, Phase: phase, RSS: rss})
 	}
+	return least
 }
 
 // judge reads the history and says what it has come to.
