@@ -58,7 +58,7 @@ func TestPublishingGuide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	environment := append(os.Environ(), "PEAL_URL="+s.url, "PEAL_TENANT="+tenant, "PEAL_REALM="+realm, "PEAL_TOKEN="+token, "PEAL_NATS="+running.NATS)
+	environment := append(os.Environ(), "PEAL_URL="+s.url, "PEAL_TENANT="+tenant, "PEAL_REALM="+realm, "PEAL_TOKEN="+token, "PEAL_BUS="+running.NATS)
 	run := func(what, in, want string, command ...string) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
