@@ -515,3 +515,12 @@ func (b *Bus) OccupyKeeper() (release func()) {
 	}
 	return sync.OnceFunc(func() { close(free) })
 }
+
+// ErrSlotsLost is what TakeSlot fails with while slots may be somebody's.
+var ErrSlotsLost = errSlotsLost
+
+// HoldSlots has b neither renew nor free slots until resume is called.
+func (b *Bus) HoldSlots() (resume func()) {
+	b.slots.mu.Lock()
+	return b.slots.mu.Unlock
+}

@@ -29,6 +29,9 @@ type sighting struct {
 // holders: so all were held when the leader was asked first, though each is asked for
 // on its own.
 func (s *slots) gain(ctx context.Context, x *Slot) error {
+	if err := s.intact(ctx); err != nil {
+		return err
+	}
 	number := s.guess(x)
 	var at sighting // nothing, it is hoped
 	var seen []sighting

@@ -36,6 +36,11 @@ const (
 
 // keep works until the bus closes, and frees all slots then.
 func (s *slots) keep() {
+	if s.bus.cfg.Role != RoleDispatch { // sooner than with the first who wants one
+		ctx, cancel := context.WithTimeout(s.bus.life, s.bus.cfg.Timeout)
+		_ = s.intact(ctx) // it is asked again
+		cancel()
+	}
 	tick := time.NewTicker(s.step)
 	defer tick.Stop()
 	for {
@@ -358,6 +363,9 @@ func (s *slots) replace(ctx context.Context, x *Slot) error {
 		s.mu.Lock()
 		x.number, x.rev = none, 0
 		s.mu.Unlock()
+		if errors.Is(err, errSlotsLost) {
+			return nil // with the next turn
+		}
 		return err
 	case !late:
 		s.bus.stats.SlotsMoved.Add(1)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/bustest"
@@ -63,7 +65,7 @@ func TestSlotsOfWhoIsCutOffExpire(t *testing.T) {
 				}
 				return
 			}
-			eventually(t, "the slot to be held again", func() bool { return full(t, other, jane, most) })
+			heldAgain(t, bustest.JetStream(t, w.server), jane, most)
 			if told.told() != 0 {
 				t.Error("it is lost, though none was taken")
 			}
@@ -189,8 +191,12 @@ func TestSlotsAreKeptWhileNothingIsSaid(t *testing.T) {
 		t.Errorf("%d slots are taken to be lost", n)
 	}
 	release()
+	js := bustest.JetStream(t, s)
 	for i := range users {
-		eventually(t, "the slot to be held again", func() bool { return full(t, other, inbox(fmt.Sprint("user", i)), 1) })
+		heldAgain(t, js, inbox(fmt.Sprint("user", i)), 1)
+		if !full(t, other, inbox(fmt.Sprint("user", i)), 1) {
+			t.Errorf("user %d has one too many", i)
+		}
 	}
 	if held := b.Stats().SlotsHeld.Load(); held != users || lost.Load() != 0 {
 		t.Errorf("%d slots are held and %d are lost, want %d and none", held, lost.Load(), users)
@@ -213,10 +219,20 @@ func TestSlotTakenLater(t *testing.T) {
 		t.Errorf("a third of two: %v, want that it is refused", err)
 	}
 	mend()
-	eventually(t, "it to be taken", func() bool { return full(t, other, jane, 2) })
+	heldAgain(t, bustest.JetStream(t, w.server), jane, 2)
 	if told.told() != 0 {
 		t.Error("it is lost")
 	}
+	if !full(t, other, jane, 2) {
+		t.Error("there is one slot too many")
+	}
+}
+
+// heldAgain waits until so many of a user's slots are held. To see that by taking one
+// would be to take it from who is about to.
+func heldAgain(t *testing.T, js jetstream.JetStream, in peal.Inbox, n int) {
+	t.Helper()
+	eventually(t, "the slots to be held again", func() bool { return len(holders(t, js, in)) == n })
 }
 
 // A process that ends frees what it holds.

@@ -24,7 +24,8 @@ import (
 // renewed. A claim is a slot of a name, which the next one takes over.
 //
 // This file is what a process keeps of its slots; slotgain.go is how one is gained,
-// slotkeep.go how all of them are kept and freed.
+// slotkeep.go how all of them are kept and freed, slotlost.go what follows when NATS has
+// lost them.
 
 // MaxSlots is the most slots that a user may have on a route: one question asks for all
 // of them, and the server answers at most 1,024.
@@ -89,6 +90,7 @@ type slots struct {
 	hurried atomic.Bool  // all are to be renewed soon
 	wake    chan struct{}
 	looking chan struct{} // capacity 1: the bucket is looked for
+	known   intactness    // of the bucket
 
 	// Owned by the keeper.
 	began    time.Time
@@ -118,6 +120,7 @@ func newSlots(b *Bus) (*slots, error) {
 		bus: b, bucket: bucket, stream: bucketStream(bucket), ttl: b.cfg.SlotTTL,
 		process: strconv.FormatUint(rand.Uint64(), 36),
 		wake:    make(chan struct{}, 1), looking: make(chan struct{}, 1),
+		known: intactness{asking: make(chan struct{}, 1)},
 		began: time.Now(), seats: make(map[seat]*Slot),
 	}
 	s.step = s.ttl / slotRenewals / ringSteps
@@ -239,19 +242,24 @@ func (s *slots) inTurn(ctx context.Context, do func(context.Context) error) (err
 		}
 		return err
 	}
-	defer func() { s.gate.leave(err == nil || errors.Is(err, peal.ErrTooManyConnections)) }()
+	defer func() { s.gate.leave(err == nil || isWord(err)) }()
 	if soon := time.Now().Add(tryPatience); try && soon.Before(deadline) {
 		deadline = soon
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	switch err = do(ctx); {
-	case errors.Is(err, peal.ErrTooManyConnections):
+	case isWord(err):
 		s.stall.heard(nil)
 	case !errors.Is(err, errReplicasSilent): // else it is not the bucket that is silent
 		s.stall.heard(err)
 	}
 	return err
+}
+
+// isWord reports whether an error is no sign that JetStream is away.
+func isWord(err error) bool {
+	return errors.Is(err, peal.ErrTooManyConnections) || errors.Is(err, errSlotsLost)
 }
 
 // isClaim reports whether the slot is that of a name.

@@ -1,0 +1,128 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pealhq/peal"
+)
+
+// The bucket of slots is in memory: when all servers that have it were restarted, or
+// somebody has deleted it, it is there again and empty, and every slot looks free that
+// some process holds. So the bucket has a key that stays as long as anything does. Where
+// that is missing nobody gains a slot for a turn of the ring, in which each process stores
+// again what it holds; another key says so, and goes by itself.
+
+const (
+	keyIntact = "intact"
+	keyLost   = "lost"
+
+	// intactFor is for how long an answer counts: servers that are all restarted take
+	// longer to be there again, or this process has lost its connection.
+	intactFor = time.Second
+)
+
+var errSlotsLost = fmt.Errorf("slots were lost with the memory of NATS, and each process stores its own again first: %w", peal.ErrUnavailable)
+
+// intactness is what is known of it.
+type intactness struct {
+	asking     chan struct{} // capacity 1: who asks
+	since      time.Time     // when it was asked that has found the bucket intact
+	reconnects uint64        // of the connection, until then
+	seq        uint64        // of the key, once the other was gone; 0: not seen
+}
+
+// intact returns nil if what the bucket does not have is free, and an errSlotsLost while
+// it may be somebody's.
+func (s *slots) intact(ctx context.Context) error {
+	if s.bus.cfg.Server != nil {
+		return nil // with its memory all are gone who hold slots
+	}
+	k := &s.known
+	select {
+	case k.asking <- struct{}{}:
+		defer func() { <-k.asking }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	now, reconnects := time.Now(), s.bus.write.Stats().Reconnects
+	if reconnects == k.reconnects && now.Sub(k.since) < intactFor {
+		return nil
+	}
+	m, err := s.last(ctx, keyIntact)
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		if k.seq, err = 0, s.declareLost(ctx); err != nil {
+			return err
+		}
+		if m, err = s.last(ctx, keyIntact); err != nil {
+			return err
+		}
+	}
+	if m == nil {
+		return errSlotsLost // again
+	}
+	if m.seq != k.seq {
+		switch lost, err := s.last(ctx, keyLost); {
+		case err != nil:
+			return err
+		case lost != nil && !isMarker(*lost):
+			return errSlotsLost
+		}
+	}
+	k.since, k.reconnects, k.seq = now, reconnects, m.seq
+	return nil
+}
+
+// last is what the leader has of a key of the bucket. If there is no bucket any more it
+// is created.
+func (s *slots) last(ctx context.Context, key string) (*stored, error) {
+	get := leaderGet{LastFor: keySubject(s.bucket, key)}
+	m, err := leaderBy(ctx, s.bus.write, s.stream, get)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && s.restore(ctx) {
+		m, err = leaderBy(ctx, s.bus.write, s.stream, get)
+	}
+	return m, err
+}
+
+// declareLost has nobody gain a slot for a while. In a region that is younger than a slot
+// can be nobody has any.
+func (s *slots) declareLost(ctx context.Context) error {
+	young, err := s.young(ctx)
+	if err != nil {
+		return err
+	}
+	if !young {
+		s.bus.log.Warn("connection slots were lost with the memory of NATS: nobody gets one until all processes have stored theirs again",
+			"bucket", s.bucket, "for", ttl(s.ttl/slotRenewals))
+		s.hurry()
+		m := &nats.Msg{Subject: keySubject(s.bucket, keyLost)}
+		if _, err := s.bus.writes.PublishMsg(ctx, m, jetstream.WithMsgTTL(ttl(s.ttl/slotRenewals))); err != nil {
+			return unavailable("say that slots were lost", err)
+		}
+	}
+	// After the other: who finds this one finds that.
+	m := &nats.Msg{Subject: keySubject(s.bucket, keyIntact), Header: nats.Header{jetstream.MsgTTLHeader: {"never"}}}
+	_, err = s.bus.writes.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(0))
+	if err != nil && !isConflict(err) {
+		return unavailable("say that slots are kept", err)
+	}
+	return nil
+}
+
+// young reports whether the region is younger than a slot can be.
+func (s *slots) young(ctx context.Context) (bool, error) {
+	first, err := s.bus.streams(s.bus.writes).find(ctx, inboxStream(s.bus.cfg.Region, 0))
+	if err != nil {
+		return false, unavailable("see how old the region is", err)
+	}
+	info := first.CachedInfo()
+	return !info.TimeStamp.IsZero() && info.TimeStamp.Sub(info.Created) < s.ttl, nil
+}
