@@ -381,7 +381,7 @@ func (x *run) leave(ctx context.Context, over time.Duration) {
 }
 
 // memory writes down how much memory each node takes, at the least within a time: what is
-// not used goes back little by little. It ends sooner when none takes more than before.
+// not used goes back little by little. It ends sooner when none takes much more than before.
 func (x *run) memory(ctx context.Context, phase string, within time.Duration, before map[string]int64) map[string]int64 {
 	least := make(map[string]int64)
 	for end := time.Now().Add(within); time.Now().Before(end); sleep(ctx, 2*time.Second) {
@@ -395,7 +395,7 @@ func (x *run) memory(ctx context.Context, phase string, within time.Duration, be
 			if least[p.name] == 0 || rss < least[p.name] {
 				least[p.name] = rss
 			}
-			more = more || least[p.name] > before[p.name]
+			more = more || least[p.name] > before[p.name]*102/100
 		}
 		if !more {
 			break

@@ -33,7 +33,7 @@ const (
 
 // harmless are the faults that nobody but the operator may notice at all: they are a
 // reason for nothing.
-var harmless = []string{WorkerKill, WorkerStop, Storm, Slow, IssuerDown, Rotation}
+var harmless = []string{WorkerKill, WorkerStop, Slow, IssuerDown, Rotation}
 
 // fault is one of them, from its begin to the end of its aftermath.
 type fault struct {
