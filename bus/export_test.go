@@ -519,8 +519,8 @@ func (b *Bus) OccupyKeeper() (release func()) {
 // ErrSlotsLost is what TakeSlot fails with while slots may be somebody's.
 var ErrSlotsLost = errSlotsLost
 
-// HoldSlots has b neither renew nor free slots until resume is called.
+// HoldSlots has b neither renew nor free slots until resume is called, once or more often.
 func (b *Bus) HoldSlots() (resume func()) {
 	b.slots.mu.Lock()
-	return b.slots.mu.Unlock
+	return sync.OnceFunc(b.slots.mu.Unlock)
 }

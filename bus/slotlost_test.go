@@ -57,6 +57,7 @@ func TestNobodyGainsASlotThatWasLost(t *testing.T) {
 			})
 
 			resume := b.HoldSlots()
+			defer resume()
 			s = lose(t, s, opts)
 			eventually(t, "it to be seen that slots were lost", func() bool {
 				_, err := other.TakeSlot(t.Context(), jane, route, most, unwanted(t))
