@@ -41,6 +41,7 @@ const (
 	metaFollowed  = "peal.route"
 	metaName      = "peal.durable"
 	metaBegin     = "peal.begin" // a Cursor: the place, until the consumer is further on
+	metaGap       = "peal.gap"   // a Cursor: where it goes on, since the place means nothing any more
 	metaCreated   = "peal.created"
 	metaUsed      = "peal.used"    // to usedEvery
 	metaOnce      = "peal.once"    // random: a consumer of the same configuration could be created twice

@@ -33,6 +33,16 @@ type Cursor struct {
 	// the stream when the inbox was empty, or of what is before a gap. What
 	// becomes of the message there says nothing.
 	Elsewhere bool
+
+	// Lacking: something before it is missing, which a feed that begins there declares
+	// first. It is for this process: what clients see says nothing of it.
+	Lacking bool
+}
+
+// whole is c without what it lacks.
+func (c Cursor) whole() Cursor {
+	c.Lacking = false
+	return c
 }
 
 // elsewhere is added to the number of a cursor that is Elsewhere. A stream has
@@ -75,5 +85,5 @@ func ParseCursor(s string) Cursor {
 	if err != nil { // 20 digits can be more than 64 bits
 		return Unknown
 	}
-	return Cursor{Epoch(epoch), seq &^ elsewhere, seq&elsewhere != 0}
+	return Cursor{Epoch: Epoch(epoch), Seq: seq &^ elsewhere, Elsewhere: seq&elsewhere != 0}
 }

@@ -131,7 +131,9 @@ func (d *Durable) open(ctx context.Context, asked Cursor) (err error) {
 	d.moved(k, k.place())
 	d.start = asked
 	if asked.IsZero() {
-		d.start = d.place
+		if d.start, err = d.since(ctx); err != nil {
+			return err
+		}
 	}
 	// Where the follower has less than was thought, a break before it has received
 	// more would lose what lies between.
@@ -142,6 +144,30 @@ func (d *Durable) open(ctx context.Context, asked Cursor) (err error) {
 	}
 	d.queue() // it is used, from now on
 	return nil
+}
+
+// since is where a follower begins that says nothing of where it is: at the place. One
+// that means nothing in the stream of today is told of as a gap, until what follows the gap
+// was received; and it begins where the gap was told first, for what has come since then is
+// not to be skipped.
+func (d *Durable) since(ctx context.Context) (Cursor, error) {
+	k, place := d.bookmark, d.place
+	src, subject := d.bus.sourceOf(d.inbox, d.of)
+	f, err := src.ask(ctx)
+	if err != nil || place.Epoch == f.epoch {
+		return place, err
+	}
+	at := ParseCursor(k.meta(metaGap))
+	if at.Epoch != f.epoch {
+		if at, err = src.end(ctx, subject); err != nil {
+			return at, err
+		}
+		if err := d.bus.annotate(ctx, k, map[string]string{metaGap: at.String()}); err != nil {
+			return at, err
+		}
+	}
+	at.Lacking = true
+	return at, nil
 }
 
 // find finds the durable or makes it.

@@ -272,12 +272,22 @@ func TestDurableOfAnotherEpoch(t *testing.T) {
 	if got := h.wait(1); got[0] != "gap UNKNOWN_CURSOR" {
 		t.Fatalf("once more: got %v, want a gap", got)
 	}
-	h.durable.Received(h.cursor(0))
-	h.leave()
-	pending(t, b, jane, 0)
+	h.leave() // again
+	publishAll(t, b, jane, 6, 7)
 	h = followBy(t, b, jane, "wall", bus.Cursor{})
-	publishAll(t, b, jane, 6, 6)
-	if diff := cmp.Diff(ids(6, 6), h.waitFor(ids(6, 6)...)); diff != "" {
+	want := append([]string{"gap UNKNOWN_CURSOR"}, ids(6, 7)...)
+	if diff := cmp.Diff(want, h.waitFor(want...)); diff != "" {
+		t.Fatalf("what came since the first gap (-want +got):\n%s", diff)
+	}
+	h.leave() // and again
+	h = followBy(t, b, jane, "wall", bus.Cursor{})
+	h.waitFor(want...)
+	h.durable.Received(h.cursor(1))
+	h.leave()
+	pending(t, b, jane, 1)
+	h = followBy(t, b, jane, "wall", bus.Cursor{})
+	publishAll(t, b, jane, 8, 8)
+	if diff := cmp.Diff(ids(7, 8), h.waitFor(ids(7, 8)...)); diff != "" {
 		t.Fatalf("after the gap (-want +got):\n%s", diff)
 	}
 }

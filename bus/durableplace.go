@@ -97,7 +97,7 @@ func (d *Durable) move(ctx context.Context, to Cursor) error {
 	case err == nil && anew && !d.claim.Held():
 		return ErrTakenOver // where it begins is what its holder says
 	case err == nil && anew:
-		err = d.bus.annotate(ctx, k, map[string]string{metaBegin: to.String()})
+		err = d.bus.annotate(ctx, k, map[string]string{metaBegin: to.String(), metaGap: ""})
 	}
 	if err == nil {
 		d.moved(k, to)

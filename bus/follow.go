@@ -130,7 +130,10 @@ func (f *Feed) unavailable(err error) error { return unavailable("follow "+f.wha
 func (f *Feed) position(ctx context.Context, after Cursor) (err error) {
 	if after.IsZero() {
 		f.start.Cursor, err = f.source.end(ctx, f.subject)
-	} else if f.first, err = f.source.recover(ctx, f.subject, after); err == nil {
+	} else if f.first, err = f.source.recover(ctx, f.subject, after.whole()); err == nil {
+		if after.Lacking && f.first.gap == nil {
+			f.first.gap = &Gap{Code: UnknownCursor, Cursor: after.whole()}
+		}
 		f.start = Start{Cursor: after, Recovered: true}
 		if gap := f.first.gap; gap != nil {
 			f.start = Start{Cursor: gap.Cursor, Gap: true}

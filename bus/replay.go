@@ -155,7 +155,7 @@ func lost(f facts, after origin, following int64) bool {
 
 // truncation is the gap before a message.
 func truncation(f facts, next *Message) *Gap {
-	return &Gap{HistoryTruncated, Cursor{f.epoch, next.Cursor.Seq - 1, true}}
+	return &Gap{HistoryTruncated, Cursor{Epoch: f.epoch, Seq: next.Cursor.Seq - 1, Elsewhere: true}}
 }
 
 // fetch reads one batch from the cursor inclusive, and says how many messages
@@ -213,7 +213,7 @@ func (src *source) fill(ctx context.Context, subject string, after origin, targe
 	case after.Epoch != f.epoch || target > f.last:
 		return src.unknown(ctx, subject)
 	case m == nil:
-		return replay{gap: &Gap{HistoryTruncated, Cursor{after.Epoch, target, true}}}, nil
+		return replay{gap: &Gap{HistoryTruncated, Cursor{Epoch: after.Epoch, Seq: target, Elsewhere: true}}}, nil
 	case m.Cursor.Seq > target:
 		return replay{gap: truncation(f, m), messages: []*Message{m}, more: true}, nil
 	case whole:

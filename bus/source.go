@@ -64,7 +64,7 @@ type facts struct {
 }
 
 // end is the cursor after which nothing is stored yet.
-func (f facts) end() Cursor { return Cursor{f.epoch, f.last, true} }
+func (f facts) end() Cursor { return Cursor{Epoch: f.epoch, Seq: f.last, Elsewhere: true} }
 
 var errClosed = errors.New("the bus is closed")
 
