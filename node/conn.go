@@ -89,8 +89,22 @@ type conn struct {
 	beat time.Time // of the next heartbeat
 }
 
+// outlived ends a connection whose token is not good any more, and reports whether it
+// has. The wheel does as much in time; but a process that was stopped hears what was
+// stored meanwhile before its wheel has turned.
+func (c *conn) outlived() bool {
+	if time.Now().Before(c.caller.Expires) {
+		return false
+	}
+	c.end(tokenExpired)
+	return true
+}
+
 // Deliver implements bus.Sink.
 func (c *conn) Deliver(m *bus.Message) bool {
+	if c.outlived() {
+		return true // nobody will read it; the feed is about to be closed
+	}
 	f := m.Frame(notificationFrame)
 	if f == nil {
 		// Not one line of JSON: whoever has rights on the bus stored it past
@@ -109,7 +123,9 @@ func (c *conn) Deliver(m *bus.Message) bool {
 func (c *conn) Gap(g bus.Gap) bool { return c.transport.offer(gapFrame(g), g.Cursor) }
 
 // State implements bus.Sink.
-func (c *conn) State(s bus.ReadState) bool { return c.transport.offer(stateFrame(s), bus.Cursor{}) }
+func (c *conn) State(s bus.ReadState) bool {
+	return c.outlived() || c.transport.offer(stateFrame(s), bus.Cursor{})
+}
 
 // end ends the connection for a reason of the server's. Only the first call
 // counts.

@@ -85,7 +85,7 @@ func attend(t *testing.T, n *Node, after bus.Cursor, peer *moody, grace time.Dur
 	t.Helper()
 	h := newHandler(peer, httptest.NewRequest("GET", "/", nil), time.Minute)
 	h.grace = grace
-	feed, err := n.bus.Follow(t.Context(), janes, after, &conn{node: n, caller: auth.Caller{Inbox: janes}, transport: h})
+	feed, err := n.bus.Follow(t.Context(), janes, after, &conn{node: n, caller: auth.Caller{Inbox: janes, Expires: time.Now().Add(time.Hour)}, transport: h})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +113,31 @@ func tell(t *testing.T, b *bus.Bus, id string) {
 	if _, err := b.Publish(t.Context(), bus.Publication{To: []peal.Inbox{janes}, Notification: n}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What was stored while a process was stopped comes to it before its wheel turns: nobody
+// is told of it whose token ended meanwhile.
+func TestNothingAfterTheTokenBeforeTheWheelTurns(t *testing.T) {
+	n := New(Config{}, nil, bustest.New(t, nil))
+	m := &moody{ResponseWriter: httptest.NewRecorder(), mood: func() {}}
+	h := newHandler(m, httptest.NewRequest("GET", "/", nil), time.Minute)
+	c := &conn{node: n, caller: auth.Caller{Inbox: janes, Expires: time.Now().Add(time.Second)}, transport: h} // in no wheel
+	feed, err := n.bus.Follow(t.Context(), janes, bus.Cursor{}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer feed.Close()
+	h.begin(connectedFrame(connected{}, feed.Start()), feed)
+	feed.Resume()
+	tell(t, n.bus, "before")
+	time.Sleep(time.Until(c.caller.Expires))
+	tell(t, n.bus, "after")
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	if why := h.run(ctx); why != tokenExpired {
+		t.Errorf("ended as %s, want %s", why, tokenExpired)
+	}
+	m.want(t, []string{"connected", "before", string(sse.Error)})
 }
 
 // Whenever a peer stops and goes on, and whatever is offered just then, it gets

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pealhq/peal"
+	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/bustest"
 	"github.com/pealhq/peal/sse"
@@ -337,7 +338,7 @@ func TestStallsLoseNoUpdate(t *testing.T) {
 		all = append(all, s)
 		h := newHandler(&stops{s}, httptest.NewRequest("GET", "/", nil), time.Minute)
 		h.grace = time.Millisecond
-		c := &conn{node: n, transport: h}
+		c := &conn{node: n, transport: h, caller: auth.Caller{Expires: time.Now().Add(time.Hour)}}
 		feed, err := n.bus.FollowTickets(t.Context(), janes.Tenant, bus.Cursor{}, &list{c, bus.NewViewer(janes, false)})
 		if err != nil {
 			t.Fatal(err)

@@ -58,6 +58,7 @@ func (n *Node) poll(w http.ResponseWriter, r *request, caller auth.Caller, q lis
 	if err := p.await(r.Context(), patience); err != nil {
 		return err
 	}
+	c.outlived()
 	found, rest, err := p.answer()
 	if err != nil {
 		return err

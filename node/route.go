@@ -101,11 +101,11 @@ func (n *Node) Handler() http.Handler {
 	return n.router(append(n.routes(), n.healthRoutes()...), n.cfg.Mount)
 }
 
-// Admin returns what the admin port answers. It is not for the public.
+// Admin returns what the admin port answers. It is not for the public. Of the profiles
+// the command line is left out, for it may have a password in it.
 func (n *Node) Admin() http.Handler {
 	profiles := http.NewServeMux()
 	profiles.HandleFunc("/debug/pprof/", pprof.Index)
-	profiles.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	profiles.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	profiles.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	profiles.HandleFunc("/debug/pprof/trace", pprof.Trace)

@@ -420,7 +420,7 @@ func TestStatusPageHasAPolicy(t *testing.T) {
 func TestAdminPortIsNotForPages(t *testing.T) {
 	s := start(t, nil)
 	host := func(h string) edit { return func(r *http.Request) { r.Host = h } }
-	guarded := []string{"/", "/status.json", "/dead", "/debug/pprof/cmdline", "/nothing"}
+	guarded := []string{"/", "/status.json", "/dead", "/debug/pprof/heap", "/nothing"}
 	open := []string{"/livez", "/readyz", "/metrics"}
 	for _, row := range []struct {
 		name    string

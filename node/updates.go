@@ -49,6 +49,9 @@ type list struct {
 
 // Deliver implements bus.Sink. What is not for the caller is taken in silence.
 func (l *list) Deliver(m *bus.Message) bool {
+	if l.outlived() {
+		return true // as in conn.Deliver
+	}
 	u, err := m.Update(l.viewer)
 	if u == nil && err == nil {
 		return true
