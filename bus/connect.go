@@ -109,7 +109,7 @@ func (c Config) patiently(ctx context.Context, do func() error) error {
 	end := time.Now().Add(c.Await)
 	for told := false; ; told = true {
 		err := do()
-		if err == nil || !starting(err) || ctx.Err() != nil || !time.Now().Before(end) {
+		if err == nil || !Starting(err) || ctx.Err() != nil || !time.Now().Before(end) {
 			return err
 		}
 		if !told {
@@ -121,9 +121,9 @@ func (c Config) patiently(ctx context.Context, do func() error) error {
 	}
 }
 
-// starting reports whether an error is one of a NATS that is about to be there: no
-// server of it, or no leader yet among them.
-func starting(err error) bool {
+// Starting reports whether an error is one of a NATS that may be about to be there: no
+// server of it answers, or none leads yet.
+func Starting(err error) bool {
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) {
 		return refused.Code == 503

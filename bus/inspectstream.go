@@ -51,6 +51,8 @@ type StreamSeen struct {
 	Err   error // why the rest is not known; an ErrMissing, an ErrNotPermitted, or another
 	Unfit error // why peal can't use it as it is; nil if it can
 
+	Copied bool // by a migration that has not ended
+
 	Replicas, Wanted int // how many there are to be, and how many a new one would get
 	Messages         uint64
 	Bytes, MaxBytes  int64  // MaxBytes is at most 0 without a bound
@@ -122,7 +124,7 @@ func (i *Inspector) stream(ctx context.Context, want wanted) StreamSeen {
 		return s
 	}
 	s.Ahead = ahead(info.TimeStamp, asked, time.Now())
-	s.Unfit = want.unfit(info.Config)
+	s.Unfit, s.Copied = want.unfit(info.Config), info.Config.Metadata[metaMigrating] != ""
 	s.Replicas, s.Messages = info.Config.Replicas, info.State.Msgs
 	s.Bytes, s.MaxBytes = int64(info.State.Bytes), info.Config.MaxBytes
 	s.Refuses = info.Config.Discard == jetstream.DiscardNew

@@ -43,7 +43,7 @@ func TestLeaderIsBelievedAsLongAsNobodyElseCanLead(t *testing.T) {
 // The leader of a stream that was created a moment ago has heard of nobody yet: a node
 // that starts beside a cluster that has just been started waits for it.
 func TestLeaderOfANewStreamIsWaitedFor(t *testing.T) {
-	if err := unavailable("ask for stream PEAL_INBOX_local_0", errDeposed); !starting(err) {
+	if err := unavailable("ask for stream PEAL_INBOX_local_0", errDeposed); !Starting(err) {
 		t.Errorf("%v ends a process that starts", err)
 	}
 }

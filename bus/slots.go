@@ -32,8 +32,9 @@ import (
 const MaxSlots = 1000
 
 const (
-	// slotTTL frees the slots of a process that died.
-	slotTTL = 45 * time.Second
+	// slotTTL frees the slots of a process that died within 45 s: NATS looks for what has
+	// expired once a second.
+	slotTTL = 44 * time.Second
 
 	// slotRenewals is how often a slot is renewed within its TTL: two may fail.
 	slotRenewals = 3

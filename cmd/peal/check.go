@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,13 +107,26 @@ func (s *settings) check() error {
 	return err
 }
 
+// isNATS reports whether a URL is one that the NATS client connects to. What it would
+// ignore, such as a query, may hold a password that is meant for it.
+func isNATS(server string) bool {
+	u, err := url.Parse(strings.TrimSpace(server))
+	if err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return false
+	}
+	if port, err := strconv.Atoi(cmp.Or(u.Port(), "4222")); err != nil || port < 1 || port > 65535 {
+		return false
+	}
+	return slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme)
+}
+
 // checkNATS refuses what no NATS cluster can be reached by.
 func (s *settings) checkNATS() error {
 	for _, server := range strings.Split(s.nats, ",") {
 		if !strings.Contains(server, "://") {
 			server = "nats://" + server // as the NATS client reads it
 		}
-		if u, err := url.Parse(server); s.nats != "" && (err != nil || u.Host == "") {
+		if s.nats != "" && !isNATS(server) {
 			return usagef("--nats must be URLs such as nats://host:4222, separated by commas") // not quoted: it may hold a password
 		}
 	}

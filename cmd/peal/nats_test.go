@@ -173,5 +173,8 @@ func TestServeSaysWhatIsWrongWithNATS(t *testing.T) {
 				t.Errorf("%s: %+v, want status 1 and %q in the last line", tt.name, got, want)
 			}
 		}
+		if asks := strings.Contains(got.stderr, "is it running there"); asks != (tt.name == "no server") {
+			t.Errorf("%s: whether it runs is asked: %v\n%s", tt.name, asks, got.stderr)
+		}
 	}
 }

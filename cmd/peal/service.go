@@ -94,7 +94,7 @@ func (s *service) connect(ctx context.Context) (err error) {
 
 // natsTrouble is the error of a NATS cluster that can't be used, with what to do.
 func natsTrouble(urls string, err error) error {
-	if errors.Is(err, bus.ErrNotPermitted) {
+	if !bus.Starting(err) {
 		return fmt.Errorf("NATS at %s: %w", masked(urls), err) // which says so itself
 	}
 	return fmt.Errorf("NATS at %s: %w: is it running there, with JetStream, and is --nats right?", masked(urls), err)

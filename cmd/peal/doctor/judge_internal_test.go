@@ -39,13 +39,13 @@ func TestServersAreJudged(t *testing.T) {
 	change := func(do func(*bus.ServerSeen)) Finding {
 		s := good
 		do(&s)
-		return server(s, now)
+		return server(s, true, now)
 	}
 	failed := func(stage bus.Stage) Finding {
-		return server(bus.ServerSeen{Address: "nats://n1", Failed: stage, Err: errors.New("reason")}, now)
+		return server(bus.ServerSeen{Address: "nats://n1", Failed: stage, Err: errors.New("reason")}, stage != bus.StageCredentials, now)
 	}
 	check(t, []judged{
-		{"good", server(good, now), OK, "n1, nats-server 2.15.2, 1ms away"},
+		{"good", server(good, true, now), OK, "n1, nats-server 2.15.2, 1ms away"},
 		{"oldest", change(func(s *bus.ServerSeen) { s.Version = bus.MinServer }), OK, ""},
 		{"too old", change(func(s *bus.ServerSeen) { s.Version = "2.13.9" }), Trouble, "2.14.0 or later"},
 		{"ten is more than two", change(func(s *bus.ServerSeen) { s.Version = "2.100.0-beta.1" }), OK, ""},
@@ -57,7 +57,8 @@ func TestServersAreJudged(t *testing.T) {
 		{"name", failed(bus.StageResolve), Trouble, "DNS"},
 		{"port", failed(bus.StageConnect), Trouble, "firewall"},
 		{"tls", failed(bus.StageTLS), Trouble, "TLS"},
-		{"credentials", failed(bus.StageCredentials), Trouble, "--nats-creds"},
+		{"password", failed(bus.StageCredentials), Trouble, "password in the URL"},
+		{"credentials", server(bus.ServerSeen{Failed: bus.StageCredentials}, true, now), Trouble, "names a file"},
 		{"protocol", failed(bus.StageProtocol), Trouble, "monitoring"},
 	})
 	up := func(id, cluster string) bus.ServerSeen { return bus.ServerSeen{ID: id, Cluster: cluster} }
@@ -104,15 +105,16 @@ func TestStreamsAreJudged(t *testing.T) {
 		s := good
 		s.Followers = append([]bus.Replica{}, good.Followers...)
 		do(&s)
-		return streams([]bus.StreamSeen{s})[0]
+		return streams([]bus.StreamSeen{s}, true)[0]
 	}
 	check(t, []judged{
-		{"good", streams([]bus.StreamSeen{good})[0], OK, "S"},
+		{"good", streams([]bus.StreamSeen{good}, true)[0], OK, "S"},
 		{"no leader", change(func(s *bus.StreamSeen) { s.Leader = "" }), Trouble, "S: no leader"},
 		{"no answer", change(func(s *bus.StreamSeen) { s.Err = errors.New("no answer") }), Trouble, "no answer"},
 		{"may not ask", change(func(s *bus.StreamSeen) { s.Err = bus.ErrNotPermitted }), Trouble, "Grant"},
 		{"another form", change(func(s *bus.StreamSeen) { s.Unfit = errors.New("exists without direct get") }), Trouble, "S: exists without"},
 		{"one is offline", change(func(s *bus.StreamSeen) { s.Followers[0].Offline = true }), Trouble, "n2 is offline"},
+		{"two are offline", change(func(s *bus.StreamSeen) { s.Followers[0].Offline, s.Followers[1].Offline = true, true }), Trouble, "nothing of it can be stored until"},
 		{"one lags", change(func(s *bus.StreamSeen) { s.Followers[1].Lag = 5000 }), Warning, "n3 is 5000"},
 		{"one is not current", change(func(s *bus.StreamSeen) { s.Followers[1].Current = false }), Warning, "n3 is not current"},
 		{"fewer replicas", change(func(s *bus.StreamSeen) { s.Replicas, s.Followers = 1, nil }), Warning, "--replicas 3"},
@@ -124,18 +126,21 @@ func TestStreamsAreJudged(t *testing.T) {
 	// What is wrong with all of them is said once.
 	away := good
 	away.Followers = []bus.Replica{{Server: "n2", Offline: true}, {Server: "n3", Current: true}}
-	if of := streams([]bus.StreamSeen{away, away, away, away, away}); len(of) != 2 || of[0].Seen != "S, S, S and 2 more: n2 is offline" {
+	if of := streams([]bus.StreamSeen{away, away, away, away, away}, true); len(of) != 2 || of[0].Seen != "S, S, S and 2 more: n2 is offline" {
 		t.Errorf("of five: %+v", of)
 	}
-	missing := bus.StreamSeen{Name: "M", Err: bus.ErrMissing}
+	missing, copied := bus.StreamSeen{Name: "M", Err: bus.ErrMissing}, good
+	copied.Copied = true
 	check(t, []judged{
-		{"all are missing", streams([]bus.StreamSeen{missing, missing})[0], Warning, "none is there yet"},
-		{"one is missing", streams([]bus.StreamSeen{good, missing})[0], Trouble, "missing: M"},
-		{"all are well", streams([]bus.StreamSeen{good, good})[0], OK, "2 of 2"},
+		{"all are missing", streams([]bus.StreamSeen{missing, missing}, true)[0], Warning, "none is there yet"},
+		{"all are missing, and none can be made", streams([]bus.StreamSeen{missing, missing}, false)[0], Trouble, "Run peal admin ensure"},
+		{"copied in part", streams([]bus.StreamSeen{copied, missing}, true)[0], Trouble, "peal admin migrate again"},
+		{"one is missing", streams([]bus.StreamSeen{good, missing}, true)[0], Trouble, "missing: M"},
+		{"all are well", streams([]bus.StreamSeen{good, good}, true)[0], OK, "2 of 2"},
 	})
 	ahead := good
 	ahead.Ahead, ahead.Leader = -40*time.Second, "n9"
-	of := streams([]bus.StreamSeen{good, ahead})
+	of := streams([]bus.StreamSeen{good, ahead}, true)
 	check(t, []judged{
 		{"a leader's clock", of[len(of)-1], Trouble, "40s behind"},
 	})

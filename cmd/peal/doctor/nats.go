@@ -46,7 +46,8 @@ func NATS(cfg bus.Config, edge, dispatch bool) []Check {
 			if _, err := i.Account(ctx); errors.Is(err, bus.ErrNoJetStream) {
 				return []Finding{skipped("streams", "there is no JetStream to ask")}
 			}
-			return streams(i.Streams(ctx))
+			seen := i.Streams(ctx)
+			return streams(seen, len(missing(seen)) == 0 || mayCreate(i.Rights(ctx, edge, dispatch)))
 		}),
 		inspected("ticket events", func(ctx context.Context, i *bus.Inspector) []Finding {
 			if _, err := i.Account(ctx); errors.Is(err, bus.ErrNoJetStream) {
@@ -63,8 +64,9 @@ const certificateWarning = 14 * 24 * time.Hour
 // slow is a round trip within a cluster that is told of: each publish waits for one or two.
 const slow = 50 * time.Millisecond
 
-// server judges one address.
-func server(s bus.ServerSeen, now time.Time) Finding {
+// server judges one address, to which the process connects by a file with credentials or
+// by what the address says.
+func server(s bus.ServerSeen, byFile bool, now time.Time) Finding {
 	const check = "nats server"
 	switch s.Failed {
 	case "":
@@ -79,8 +81,11 @@ func server(s bus.ServerSeen, now time.Time) Finding {
 		return found(Trouble, check, "See that both sides want TLS (tls:// in --nats, tls {} in the server's configuration), that the certificate names this host, "+
 			"and that whoever has signed it is trusted here.", "%s: TLS: %v", s.Address, s.Err)
 	case bus.StageCredentials:
-		return found(Trouble, check, "See that --nats-creds names a file that this user may read, and that the account of the user in it is one of this cluster's.",
-			"%s does not let us in: %v", s.Address, s.Err)
+		do := "See that --nats-creds names a file that this user may read, and that the account of the user in it is one of this cluster's."
+		if !byFile {
+			do = "See that the name and the password in the URL are those of a user of this cluster, percent-encoded (PEAL_NATS, --nats), or name a file by --nats-creds."
+		}
+		return found(Trouble, check, do, "%s does not let us in: %v", s.Address, s.Err)
 	default:
 		return found(Trouble, check, "See whether it is the port for clients of a nats-server, and not that of its monitoring or its cluster.", "%s: %v", s.Address, s.Err)
 	}
@@ -144,10 +149,14 @@ func servers(ctx context.Context, cfg bus.Config) []Finding {
 	looking.Wait()
 	var findings []Finding
 	for _, s := range seen {
-		findings = append(findings, server(s, time.Now()))
+		findings = append(findings, server(s, cfg.Credentials != "", time.Now()))
 	}
-	if len(seen) > 1 {
+	switch {
+	case len(seen) > 1:
 		findings = append(findings, members(seen))
+	case len(seen) == 1 && seen[0].Cluster != "":
+		findings = append(findings, found(Warning, "nats cluster", "Name the other servers in --nats too: a process that starts while this one is away finds none.",
+			"one address, of a server of cluster %s", seen[0].Cluster))
 	}
 	return findings
 }
@@ -241,11 +250,17 @@ func size(n int64) string {
 	return strconv.FormatInt(n, 10) + " bytes"
 }
 
+// mayCreate reports whether the NATS user may create streams, as far as is known.
+func mayCreate(all []bus.Right) bool {
+	return !slices.ContainsFunc(all, func(r bus.Right) bool { return r.Kind == bus.RightCreate && errors.Is(r.Err, bus.ErrNotPermitted) })
+}
+
 // rights judges what the NATS user may do, with one finding for each kind that is
 // not all there.
 func rights(all []bus.Right, unprobed []string) []Finding {
 	const check = "rights"
 	const grant = "Grant it to the NATS user in the server's configuration (permissions), or in the account's key, and reload."
+	const connect = "Connect as the NATS user of this role (deploy/nats has one for each), rather than grant anything to the one that this is."
 	var findings []Finding
 	var unknown []string
 	optional := ""
@@ -254,7 +269,7 @@ func rights(all []bus.Right, unprobed []string) []Finding {
 	for _, r := range all {
 		switch {
 		case errors.Is(r.Err, bus.ErrDeaf):
-			return []Finding{found(Trouble, check, grant, "%v", r.Err)}
+			return []Finding{found(Trouble, check, connect, "%v", r.Err)}
 		case errors.Is(r.Err, bus.ErrNotPermitted) && (r.Kind == bus.RightCreate || r.Kind == bus.RightAgain || r.Kind == bus.RightPurge):
 			if not := ", not to " + string(r.Kind); !strings.Contains(optional, not) {
 				optional += not

@@ -174,6 +174,9 @@ func (s Service) admin(ctx context.Context) Finding {
 	case trouble != "":
 		return found(Trouble, check, "See in its log what it waits for, and what else is trouble here.", "%s: peal is not ready: %s", s.Admin, trouble)
 	}
+	if !administers(ctx, dial) {
+		return found(Trouble, check, "Give --admin the address of the admin port: by default 127.0.0.1:8081.", "%s is a public port", s.Admin)
+	}
 	return well(check, "%s: peal listens, and is ready", s.Admin)
 }
 
@@ -208,6 +211,23 @@ func readiness(ctx context.Context, dial string) (trouble string, peal bool) {
 		return text, true
 	}
 	return "", false
+}
+
+// administers reports whether the port is one for whoever operates peal: a public port
+// has no metrics.
+func administers(ctx context.Context, dial string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dial+"/metrics", nil)
+	if err != nil {
+		return false
+	}
+	res, err := once(&http.Transport{DisableKeepAlives: true}).Do(req)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	return res.StatusCode == http.StatusOK
 }
 
 // once is a client that follows nothing.

@@ -3,24 +3,54 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pealhq/peal/bus"
 )
 
-const ensureStreams = "Start a peal serve that may create streams, or run peal admin ensure: either makes what is missing."
+const (
+	startOrEnsure = "Start a peal serve that may create streams, or run peal admin ensure: either makes what is missing."
+	onlyEnsure    = "Run peal admin ensure, with the NATS user of an administrator: this one may not create what is missing, and no node starts without."
+)
+
+// missing names the streams that are not there.
+func missing(seen []bus.StreamSeen) (names []string) {
+	for _, s := range seen {
+		if errors.Is(s.Err, bus.ErrMissing) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// absent judges the streams that are not there.
+func absent(seen []bus.StreamSeen, mayCreate bool) []Finding {
+	names := missing(seen)
+	status, do := Warning, startOrEnsure
+	if !mayCreate {
+		status, do = Trouble, onlyEnsure
+	}
+	switch {
+	case slices.ContainsFunc(seen, func(s bus.StreamSeen) bool { return s.Copied }):
+		return []Finding{found(Trouble, "streams", "Run peal admin migrate again, from the same data directory: it goes on where it ended. Nothing is lost.", "the region is copied only in part")}
+	case len(names) == 0:
+		return nil
+	case len(names) == len(seen):
+		return []Finding{found(status, "streams", do, "none is there yet")}
+	}
+	return []Finding{found(Trouble, "streams", do+" What was in it is gone: restore a backup first, if there is one.", "missing: %s", some(names))}
+}
 
 // streams judges the streams of a region: a finding for each thing that is wrong, one
 // for the streams with which nothing is, and one of the clocks of their leaders.
-func streams(seen []bus.StreamSeen) []Finding {
+func streams(seen []bus.StreamSeen, mayCreate bool) []Finding {
 	var findings []Finding
-	var missing []string
 	var verdicts []verdict
 	with := make(map[verdict][]string) // names
 	well, fullest := 0, bus.StreamSeen{}
 	for _, s := range seen {
 		if errors.Is(s.Err, bus.ErrMissing) {
-			missing = append(missing, s.Name)
 			continue
 		}
 		v := stream(s)
@@ -39,12 +69,7 @@ func streams(seen []bus.StreamSeen) []Finding {
 	for _, v := range verdicts {
 		findings = append(findings, found(v.status, "streams", v.do, "%s: %s", some(with[v]), v.why))
 	}
-	switch {
-	case len(missing) == len(seen):
-		findings = append(findings, found(Warning, "streams", ensureStreams, "none is there yet"))
-	case len(missing) > 0:
-		findings = append(findings, found(Trouble, "streams", ensureStreams+" What was in it is gone: restore a backup first, if there is one.", "missing: %s", some(missing)))
-	}
+	findings = append(findings, absent(seen, mayCreate)...)
 	if well > 0 {
 		findings = append(findings, found(OK, "streams", "", "%d of %d are well; the fullest is %s, %.0f %%", well, len(seen), fullest.Name, 100*fullest.Full()))
 	}
@@ -67,12 +92,14 @@ const lagging = 1000
 // stream judges one stream that there is.
 func stream(s bus.StreamSeen) verdict {
 	switch {
+	case errors.Is(s.Err, bus.ErrDeaf):
+		return verdict{Trouble, "nothing is answered to this NATS user", "See what is said of its rights."}
 	case errors.Is(s.Err, bus.ErrNotPermitted):
 		return verdict{Trouble, "the NATS user may not ask for it", "Grant STREAM.INFO to the NATS user, in the server's configuration or in the account's key."}
 	case s.Err != nil:
 		return verdict{Trouble, s.Err.Error(), "See that more than half of the servers are up and reach each other (nats stream report)."}
 	case s.Unfit != nil:
-		return verdict{Trouble, s.Unfit.Error(), "Give it its form again (nats stream edit), or, if nothing in it is needed, delete it: it is made anew."}
+		return verdict{Trouble, s.Unfit.Error(), "peal admin ensure gives it its form again and drops nothing, or says what it can't change: then see who has changed it (nats stream edit)."}
 	case s.Clustered && s.Leader == "":
 		return verdict{Trouble, "no leader", "Start the servers that hold it: nothing of it can be stored until more than half of them are up."}
 	}
@@ -94,6 +121,8 @@ func stream(s bus.StreamSeen) verdict {
 		return verdict{Trouble, percent(full), "Raise its max_bytes (nats stream edit), and see why it grows: it refuses what is new once it is full."}
 	case s.Refuses && full >= fullWarning:
 		return verdict{Warning, percent(full), "Raise its max_bytes (nats stream edit) before it is full: then it refuses what is new."}
+	case 2*offline >= s.Replicas && offline > 0:
+		return verdict{Trouble, strings.Join(bad, ", "), "Start them again: nothing of it can be stored until more than half of its servers are up."}
 	case offline > 0 && 2*(offline+1) > s.Replicas:
 		return verdict{Trouble, strings.Join(bad, ", "), "Start it again: one more server that stops, and nothing can be stored."}
 	case len(bad) > 0:
