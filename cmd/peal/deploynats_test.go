@@ -300,7 +300,7 @@ func TestDeployedNATS(t *testing.T) {
 		{"node", "edge,dispatch", []string{"stream PEAL_EVENT_local is missing", "peal admin ensure"}},
 		{"edge", "edge", []string{"stream PEAL_EVENT_local is missing", "peal admin ensure"}},
 		{"dispatch", "dispatch", []string{"stream PEAL_EVENT_local is missing", "peal admin ensure"}},
-		{"edge", "edge,dispatch", []string{"hear what the role node is answered", "NATS user of that role"}},
+		{"edge", "edge,dispatch", []string{"hear what is answered to the role node", "NATS user of that role"}},
 		{"publisher", "edge", []string{"rights of this NATS user do not suffice"}},
 	} {
 		began := time.Now()
