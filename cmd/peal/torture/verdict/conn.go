@@ -106,7 +106,7 @@ func (c *Checker) refused(r *history.Record) {
 		c.settleAll(k.device.user)
 	}
 	k.open, k.ended = false, r.At
-	if u := k.device.user; r.Status != 0 { // the service says that it is not there
+	if u := k.device.user; r.Status != 0 && r.Status != 503 { // the service says that it is not there, and has left nothing
 		u.spans = slices.DeleteFunc(u.spans, func(other *conn) bool { return other == k })
 	}
 	if r.Status == 0 {
