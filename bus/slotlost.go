@@ -15,8 +15,8 @@ import (
 // The bucket of slots is in memory: when all servers that have it were restarted, or
 // somebody has deleted it, it is there again and empty, and every slot looks free that
 // some process holds. So the bucket has a key that stays as long as anything does. Where
-// that is missing nobody gains a slot for a turn of the ring, in which each process stores
-// again what it holds; another key says so, and goes by itself.
+// that is missing nobody gains a slot until each process has had the time to store again
+// what it holds; another key says so, and goes by itself.
 
 const (
 	keyIntact = "intact"
@@ -101,10 +101,10 @@ func (s *slots) declareLost(ctx context.Context) error {
 	}
 	if !young {
 		s.bus.log.Warn("connection slots were lost with the memory of NATS: nobody gets one until all processes have stored theirs again",
-			"bucket", s.bucket, "for", ttl(s.ttl/slotRenewals))
+			"bucket", s.bucket, "for", s.restoreTime())
 		s.hurry()
 		m := &nats.Msg{Subject: keySubject(s.bucket, keyLost)}
-		if _, err := s.bus.writes.PublishMsg(ctx, m, jetstream.WithMsgTTL(ttl(s.ttl/slotRenewals))); err != nil {
+		if _, err := s.bus.writes.PublishMsg(ctx, m, jetstream.WithMsgTTL(s.restoreTime())); err != nil {
 			return unavailable("say that slots were lost", err)
 		}
 	}
@@ -115,6 +115,14 @@ func (s *slots) declareLost(ctx context.Context) error {
 		return unavailable("say that slots are kept", err)
 	}
 	return nil
+}
+
+// restoreTime is within what each process that has lost its connection at the same moment
+// stores again what it holds: it comes back and waits in vain once, for Config.Timeout, for
+// a bucket that nobody leads yet, and then takes two seconds. It is no longer than a turn
+// of the ring, after which all were renewed in any case.
+func (s *slots) restoreTime() time.Duration {
+	return ttl(min(2*s.bus.cfg.Timeout, s.ttl/slotRenewals))
 }
 
 // young reports whether the region is younger than a slot can be.

@@ -74,6 +74,15 @@ func (c *Checker) fault(r *history.Record) {
 	c.faults = append(c.faults, f)
 }
 
+// slotsBack is for how long nobody gets a slot once JetStream is back: its memory is gone
+// when all of it was killed.
+func (f *fault) slotsBack() time.Duration {
+	if f.Name == AllKill {
+		return 10 * time.Second
+	}
+	return 0
+}
+
 func (f *fault) harmless() bool { return slices.Contains(harmless, f.Name) }
 
 func (c *Checker) healed(r *history.Record) {
@@ -88,7 +97,7 @@ func (c *Checker) healed(r *history.Record) {
 // expireFaults forgets the faults whose aftermath is over.
 func (c *Checker) expireFaults() {
 	c.faults = slices.DeleteFunc(c.faults, func(f *fault) bool {
-		if f.healed == 0 || c.now-f.healed < c.cfg.Aftermath.Microseconds() {
+		if f.healed == 0 || c.now-f.healed < (c.cfg.Aftermath+f.slotsBack()).Microseconds() {
 			return false
 		}
 		if !f.harmless() {
