@@ -192,7 +192,7 @@ func (s *slots) record(x *Slot, number int32) *nats.Msg {
 
 // put stores something for as long as a slot is held without being renewed.
 func (s *slots) put(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (uint64, error) {
-	opts = append(opts, jetstream.WithMsgTTL(ttl(s.ttl)))
+	opts = append(opts, jetstream.WithMsgTTL(s.lasts()))
 	ack, err := s.bus.writes.PublishMsg(ctx, m, opts...)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) && s.restore(ctx) {
 		ack, err = s.bus.writes.PublishMsg(ctx, m, opts...)

@@ -228,7 +228,7 @@ func (s *slots) keeps(e errand) time.Duration {
 	if e.frees {
 		return freedFor
 	}
-	return ttl(s.ttl)
+	return s.lasts()
 }
 
 // await waits for the answer to a publish, which comes within Config.Timeout.

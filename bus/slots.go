@@ -32,9 +32,8 @@ import (
 const MaxSlots = 1000
 
 const (
-	// slotTTL frees the slots of a process that died within 45 s: NATS looks for what has
-	// expired once a second.
-	slotTTL = 44 * time.Second
+	// slotTTL frees the slots of a process that died.
+	slotTTL = 45 * time.Second
 
 	// slotRenewals is how often a slot is renewed within its TTL: two may fail.
 	slotRenewals = 3
@@ -257,6 +256,10 @@ func (s *slots) inTurn(ctx context.Context, do func(context.Context) error) (err
 	}
 	return err
 }
+
+// lasts is for how long NATS is to keep what is stored for a slot. It looks once a second
+// for what has expired, so of 45 s it is told 44.
+func (s *slots) lasts() time.Duration { return ttl(s.ttl - s.ttl/45) }
 
 // isWord reports whether an error is no sign that JetStream is away.
 func isWord(err error) bool {

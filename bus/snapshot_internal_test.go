@@ -52,7 +52,7 @@ func TestChunkBeforeTheWordOfItsReader(t *testing.T) {
 		t.Errorf("it got %q, want the chunk once", got)
 	}
 
-	s.timeout = 50 * time.Millisecond
+	s.timeout = 500 * time.Millisecond
 	if err := s.put(t.Context(), subject, nil); err != nats.ErrNoResponders {
 		t.Errorf("where nobody ever listens: %v, want %v", err, nats.ErrNoResponders)
 	}
