@@ -53,7 +53,7 @@ func TestChunkBeforeTheWordOfItsReader(t *testing.T) {
 	}
 
 	s.timeout = 500 * time.Millisecond
-	if err := s.put(t.Context(), subject, nil); err != nats.ErrNoResponders {
+	if err := s.put(t.Context(), subject+"0", nil); err != nats.ErrNoResponders {
 		t.Errorf("where nobody ever listens: %v, want %v", err, nats.ErrNoResponders)
 	}
 }
