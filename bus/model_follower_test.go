@@ -181,6 +181,10 @@ func (f *follower) unknown(incarnation int) error {
 		return nil
 	case incarnation < f.incarnation:
 		return fmt.Errorf("from incarnation %d back to %d", f.incarnation, incarnation)
+	case f.least > 0 && f.h.purgedSince(f.least):
+		// It is gone, and a server that was killed has older ones for a while: as after
+		// another's cursor.
+		return nil
 	}
 	return errors.New("untrue gap: the cursor is of this incarnation")
 }

@@ -190,6 +190,7 @@ func TestModelVerdicts(t *testing.T) {
 		{"back to the old one", []happening{recreated, begins(newer(0)), unknown(old(3))}, "back to 0"},
 		{"truncated across incarnations", []happening{begins(old(0)), recreated, truncated(newer(0))}, "truncated in incarnation 1 after 0"},
 		{"unknown for nothing", []happening{begins(old(0)), acked(1), all(1, 1), unknown(old(1))}, "untrue gap"},
+		{"unknown, being purged", []happening{begins(old(0)), acked(1), all(1, 1), acked(1), purged, unknown(old(2))}, ""},
 		{"told twice", []happening{begins(old(0)), recreated, unknown(newer(0)), unknown(newer(0))}, "untrue gap"},
 		{"stored twice by a retry across", []happening{begins(old(0)), func(v *verdictTest) error {
 			n := v.publish()
