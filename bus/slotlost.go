@@ -34,7 +34,6 @@ type intactness struct {
 	asking     chan struct{} // capacity 1: who asks
 	since      time.Time     // when it was asked that has found the bucket intact
 	reconnects uint64        // of the connection, until then
-	seq        uint64        // of the key, once the other was gone; 0: not seen
 }
 
 // intact returns nil if what the bucket does not have is free, and an errSlotsLost while
@@ -59,7 +58,7 @@ func (s *slots) intact(ctx context.Context) error {
 		return err
 	}
 	if m == nil {
-		if k.seq, err = 0, s.declareLost(ctx); err != nil {
+		if err := s.declareLost(ctx); err != nil {
 			return err
 		}
 		if m, err = s.last(ctx, keyIntact); err != nil {
@@ -69,15 +68,14 @@ func (s *slots) intact(ctx context.Context) error {
 	if m == nil {
 		return errSlotsLost // again
 	}
-	if m.seq != k.seq {
-		switch lost, err := s.last(ctx, keyLost); {
-		case err != nil:
-			return err
-		case lost != nil && !isMarker(*lost):
-			return errSlotsLost
-		}
+	// Whatever is remembered: sequences begin again with the memory.
+	switch lost, err := s.last(ctx, keyLost); {
+	case err != nil:
+		return err
+	case lost != nil && !isMarker(*lost):
+		return errSlotsLost
 	}
-	k.since, k.reconnects, k.seq = now, reconnects, m.seq
+	k.since, k.reconnects = now, reconnects
 	return nil
 }
 
