@@ -25,6 +25,9 @@ const (
 	// intactFor is for how long an answer counts: servers that are all restarted take
 	// longer to be there again, or this process has lost its connection.
 	intactFor = time.Second
+
+	// lostFor is for how long it counts that slots were lost.
+	lostFor = 200 * time.Millisecond
 )
 
 var errSlotsLost = fmt.Errorf("slots were lost with the memory of NATS, and each process stores its own again first: %w", peal.ErrUnavailable)
@@ -34,6 +37,7 @@ type intactness struct {
 	asking     chan struct{} // capacity 1: who asks
 	since      time.Time     // when it was asked that has found the bucket intact
 	reconnects uint64        // of the connection, until then
+	lost       time.Time     // when it was told that slots were lost: very many may ask then
 }
 
 // intact returns nil if what the bucket does not have is free, and an errSlotsLost while
@@ -52,6 +56,9 @@ func (s *slots) intact(ctx context.Context) error {
 	now, reconnects := time.Now(), s.bus.write.Stats().Reconnects
 	if reconnects == k.reconnects && now.Sub(k.since) < intactFor {
 		return nil
+	}
+	if now.Sub(k.lost) < lostFor {
+		return errSlotsLost
 	}
 	m, err := s.last(ctx, keyIntact)
 	if err != nil {
@@ -73,6 +80,7 @@ func (s *slots) intact(ctx context.Context) error {
 	case err != nil:
 		return err
 	case lost != nil && !isMarker(*lost):
+		k.lost = now
 		return errSlotsLost
 	}
 	k.since, k.reconnects = now, reconnects
