@@ -282,8 +282,12 @@ func TestDurableOfAnotherEpoch(t *testing.T) {
 	h.leave() // and again
 	h = followBy(t, b, jane, "wall", bus.Cursor{})
 	h.waitFor(want...)
+	moved := b.Stats().Moved.Load()
 	h.durable.Received(h.cursor(1))
 	h.leave()
+	// Where it begins is written after where its consumer stands, and in between it is not
+	// moved yet.
+	eventually(t, "the place is one of this epoch", func() bool { return b.Stats().Moved.Load() > moved })
 	pending(t, b, jane, 1)
 	h = followBy(t, b, jane, "wall", bus.Cursor{})
 	publishAll(t, b, jane, 8, 8)

@@ -37,6 +37,12 @@ func (s *slots) gain(ctx context.Context, x *Slot) error {
 	var seen []sighting
 	for {
 		rev, err := s.write(ctx, x, number, at.seq)
+		if isMissing(err) && s.restore(ctx) {
+			if err := s.intact(ctx); err != nil { // now it has none of what others hold
+				return err
+			}
+			rev, err = s.write(ctx, x, number, 0)
+		}
 		if err == nil {
 			s.mu.Lock()
 			x.number, x.rev = number, rev
@@ -177,6 +183,9 @@ func (s *slots) write(ctx context.Context, x *Slot, number int32, expected uint6
 // overtake stores that x has a claim, whoever has it.
 func (s *slots) overtake(ctx context.Context, x *Slot) error {
 	rev, err := s.put(ctx, s.record(x, 0))
+	if isMissing(err) && s.restore(ctx) {
+		rev, err = s.put(ctx, s.record(x, 0))
+	}
 	if err == nil {
 		x.number, x.rev = 0, rev
 	} else if mayBeStored(err) {
@@ -194,14 +203,14 @@ func (s *slots) record(x *Slot, number int32) *nats.Msg {
 func (s *slots) put(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (uint64, error) {
 	opts = append(opts, jetstream.WithMsgTTL(s.lasts()))
 	ack, err := s.bus.writes.PublishMsg(ctx, m, opts...)
-	if errors.Is(err, jetstream.ErrNoStreamResponse) && s.restore(ctx) {
-		ack, err = s.bus.writes.PublishMsg(ctx, m, opts...)
-	}
 	if err != nil {
 		return 0, full(s.stream, err)
 	}
 	return ack.Sequence, nil
 }
+
+// isMissing reports whether nothing was stored for want of a bucket.
+func isMissing(err error) bool { return errors.Is(err, jetstream.ErrNoStreamResponse) }
 
 // restore creates the bucket again if it is gone, once for all who miss it. It
 // reports whether it is there again.
@@ -226,7 +235,7 @@ func (s *slots) restore(ctx context.Context) bool {
 // mayBeStored reports whether what failed with err may have been stored, or may yet.
 func mayBeStored(err error) bool {
 	var refused *jetstream.APIError
-	return !errors.As(err, &refused) && !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, nats.ErrReconnectBufExceeded)
+	return !errors.As(err, &refused) && !isMissing(err) && !errors.Is(err, nats.ErrReconnectBufExceeded)
 }
 
 // settle leaves a conflict a moment.

@@ -196,7 +196,7 @@ func (s *slots) run(ctx context.Context, errands []errand) (failed error) {
 		return s.settleAll(ctx, unsettled)
 	}
 	s.putBack(unsettled)
-	if errors.Is(failed, jetstream.ErrNoStreamResponse) && !s.bus.isClosing() {
+	if isMissing(failed) && !s.bus.isClosing() {
 		ctx, cancel := context.WithTimeout(ctx, s.bus.cfg.Timeout)
 		defer cancel()
 		s.restore(ctx)

@@ -23,7 +23,8 @@ const (
 	keyLost   = "lost"
 
 	// intactFor is for how long an answer counts: servers that are all restarted take
-	// longer to be there again, or this process has lost its connection.
+	// longer to be there again, or this process has lost its connection. Whoever deletes
+	// the bucket by hand may be faster, where another process is the first to miss it.
 	intactFor = time.Second
 
 	// lostFor is for how long it counts that slots were lost.
@@ -37,6 +38,7 @@ type intactness struct {
 	asking     chan struct{} // capacity 1: who asks
 	since      time.Time     // when it was asked that has found the bucket intact
 	reconnects uint64        // of the connection, until then
+	made       int64         // slots.made then
 	lost       time.Time     // when it was told that slots were lost: very many may ask then
 }
 
@@ -53,8 +55,8 @@ func (s *slots) intact(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	now, reconnects := time.Now(), s.bus.write.Stats().Reconnects
-	if reconnects == k.reconnects && now.Sub(k.since) < intactFor {
+	now, reconnects, made := time.Now(), s.bus.write.Stats().Reconnects, s.made.Load()
+	if reconnects == k.reconnects && made == k.made && now.Sub(k.since) < intactFor {
 		return nil
 	}
 	if now.Sub(k.lost) < lostFor {
@@ -83,7 +85,7 @@ func (s *slots) intact(ctx context.Context) error {
 		k.lost = now
 		return errSlotsLost
 	}
-	k.since, k.reconnects = now, reconnects
+	k.since, k.reconnects, k.made = now, reconnects, made
 	return nil
 }
 

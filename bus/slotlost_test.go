@@ -56,25 +56,27 @@ func TestNobodyGainsASlotThatWasLost(t *testing.T) {
 				return err == nil && first.CachedInfo().TimeStamp.Sub(first.CachedInfo().Created) > cfg.SlotTTL
 			})
 
-			resume := b.HoldSlots()
-			defer resume()
-			s = lose(t, s, opts)
-			eventually(t, "it to be seen that slots were lost", func() bool {
-				_, err := other.TakeSlot(t.Context(), jane, route, most, unwanted(t))
-				if !errors.Is(err, peal.ErrUnavailable) {
-					t.Fatalf("somebody's slot is given away: %v", err)
-				}
-				return errors.Is(err, bus.ErrSlotsLost)
-			})
-			resume()
-			eventually(t, "all to have stored theirs again", func() bool {
-				x, err := other.TakeSlot(t.Context(), jane, route, most, unwanted(t))
-				if err == nil {
-					x.Release()
-					t.Fatal("there is one more than there may be")
-				}
-				return errors.Is(err, peal.ErrTooManyConnections)
-			})
+			for range 2 { // what was lost once may be lost again
+				resume := b.HoldSlots()
+				t.Cleanup(resume)
+				s = lose(t, s, opts)
+				eventually(t, "it to be seen that slots were lost", func() bool {
+					_, err := other.TakeSlot(t.Context(), jane, route, most, unwanted(t))
+					if !errors.Is(err, peal.ErrUnavailable) {
+						t.Fatalf("somebody's slot is given away: %v", err)
+					}
+					return errors.Is(err, bus.ErrSlotsLost)
+				})
+				resume()
+				eventually(t, "all to have stored theirs again", func() bool {
+					x, err := other.TakeSlot(t.Context(), jane, route, most, unwanted(t))
+					if err == nil {
+						x.Release()
+						t.Fatal("there is one more than there may be")
+					}
+					return errors.Is(err, peal.ErrTooManyConnections)
+				})
+			}
 			take(t, other, inbox("jim"), most, unwanted(t))
 			third := openAt(t, cfg)
 			take(t, third, inbox("jim"), most, unwanted(t))
