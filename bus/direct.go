@@ -43,6 +43,8 @@ type stored struct {
 const (
 	statusEnd  = "204"
 	statusNone = "404"
+
+	statusNobody = "503" // listens: there is no such stream, or none that may be read so
 )
 
 // direct asks for stored messages of the stream.
@@ -151,12 +153,21 @@ func (b *Bus) directBy(ctx context.Context, nc *nats.Conn, stream string, req di
 		return answer{}, err
 	}
 	inbox := nc.NewInbox()
-	sub, err := nc.SubscribeSync(inbox + ".*")
+	q := question{
+		messages: make(chan *nats.Msg, atOnce*(max(req.Batch, len(req.LastFor))+1)),
+		closed:   make(chan struct{}, 1), answers: make(map[string]*answer),
+	}
+	sub, err := nc.ChanSubscribe(inbox+".*", q.messages)
 	if err != nil {
 		return answer{}, err
 	}
 	defer sub.Unsubscribe() // fails only without a connection, and then it is gone from this side
-	q := question{sub: sub, answers: make(map[string]*answer)}
+	sub.SetClosedHandler(func(string) {
+		select {
+		case q.closed <- struct{}{}:
+		default:
+		}
+	})
 	ask := func() error {
 		reply := inbox + "." + strconv.Itoa(len(q.answers))
 		q.answers[reply] = new(answer)
@@ -196,11 +207,17 @@ func (b *Bus) directBy(ctx context.Context, nc *nats.Conn, stream string, req di
 	}
 }
 
+// atOnce is how many whole answers there is room for that nobody has taken yet. What has
+// no room is lost, but the next is asked for by who has taken all that had come. The room
+// of nats.go's own is 512 KiB for each question.
+const atOnce = 4
+
 // question is a request that was sent once or more, and what has come for it.
 type question struct {
-	sub     *nats.Subscription
-	answers map[string]*answer // by the subject to which each comes
-	heard   int                // messages
+	messages chan *nats.Msg     // as they come
+	closed   chan struct{}      // capacity 1: the connection is
+	answers  map[string]*answer // by the subject to which each comes
+	heard    int                // messages
 }
 
 // listen takes what comes for some time, and returns the first answer that is
@@ -209,9 +226,13 @@ func (q *question) listen(ctx context.Context, patience time.Duration) (*answer,
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		m, err := q.sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, err
+		var m *nats.Msg
+		select {
+		case m = <-q.messages:
+		case <-q.closed:
+			return nil, nats.ErrConnectionClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 		a := q.answers[m.Subject]
 		if end, err := a.take(m); err != nil {
@@ -246,6 +267,9 @@ func (a *answer) take(m *nats.Msg) (end bool, err error) {
 	status := m.Header.Get("Status")
 	if status == statusNone && len(a.messages) == 0 {
 		return true, nil
+	}
+	if status == statusNobody && len(m.Data) == 0 {
+		return false, nats.ErrNoResponders
 	}
 	if status != "" && status != statusEnd {
 		return false, fmt.Errorf("status %s %s", status, m.Header.Get("Description"))
