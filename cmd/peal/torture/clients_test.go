@@ -69,8 +69,9 @@ func runClients(p *plan) error {
 		case "wake":
 			c.asleep.Store(false)
 			return "ok"
-		case "freeze": // nobody leaves any more, and tokens are good for long
-			c.freeze()
+		case "freeze": // nobody leaves any more, and tokens are good for long, over some time
+			over, _ := time.ParseDuration(rest)
+			c.freeze(over)
 			return "ok"
 		case "rest": // until all show what they should, or some time is over
 			return c.rest(rest)
@@ -131,17 +132,19 @@ func (c *clients) storm(n int) {
 // are at rest.
 const restsFor = 5 * time.Minute
 
-// freeze keeps things as they are.
-func (c *clients) freeze() {
+// freeze keeps things as they are. Whose token is not good for long leaves within some
+// time, and comes back with another.
+func (c *clients) freeze(over time.Duration) {
 	c.frozen.Store(true)
 	c.asleep.Store(false)
-	for _, d := range c.devices {
-		d.mu.Lock()
-		soon := time.Until(d.shows.expires) < restsFor
-		d.mu.Unlock()
-		if soon {
-			d.leave() // it comes back with a token for longer
-		}
+	for i, d := range c.devices {
+		wait := over * time.Duration(i) / time.Duration(len(c.devices))
+		c.crew.Go(func() {
+			if !c.crew.over(wait) {
+				d.renewed.Store(true)
+				d.renew()
+			}
+		})
 	}
 }
 

@@ -46,8 +46,13 @@ type device struct {
 	failed int           // attempts in a row
 	paused time.Duration // back-off since the last connection
 	recent []received    // a few of the last, to be marked
+	kept   struct {      // its latest token
+		header http.Header
+		until  time.Time
+	}
 
-	left atomic.Bool // the connection is ended by the device itself
+	left    atomic.Bool // the connection is ended by the device itself
+	renewed atomic.Bool // its token has to be good for long
 
 	mu    sync.Mutex // protects the rest, which others look at
 	shows shown
@@ -151,14 +156,7 @@ func (d *device) connect() bool {
 	node := c.plan.Nodes[d.next%len(c.plan.Nodes)]
 	d.conns++
 	name := fmt.Sprint(d.name, ".", d.conns)
-	ttl := c.plan.TokenFor[0] + some(d.r, c.plan.TokenFor[1]-c.plan.TokenFor[0])
-	if c.frozen.Load() {
-		ttl = time.Hour
-	}
-	header, err := c.minter.header(d.user, ttl)
-	if err != nil {
-		panic(err)
-	}
+	header := d.authorization()
 	header["Accept"] = []string{"text/event-stream"}
 	if d.cursor != "" {
 		header["Last-Event-Id"] = []string{d.cursor}
@@ -204,6 +202,26 @@ func (d *device) connect() bool {
 	return d.follow(conn, sse.NewReader(resp.Body), name, node.Name, refused)
 }
 
+// authorization is a token for the next connection: another each time, but for when
+// things are kept as they are. A node remembers tokens that it has seen, and would need
+// more memory with each that is new.
+func (d *device) authorization() http.Header {
+	c := d.clients
+	if c.frozen.Load() && time.Until(d.kept.until) > restsFor {
+		return d.kept.header.Clone()
+	}
+	ttl := c.plan.TokenFor[0] + some(d.r, c.plan.TokenFor[1]-c.plan.TokenFor[0])
+	if c.frozen.Load() {
+		ttl = time.Hour
+	}
+	header, err := c.minter.header(d.user, ttl)
+	if err != nil {
+		panic(err)
+	}
+	d.kept.header, d.kept.until = header, time.Now().Add(ttl)
+	return header.Clone()
+}
+
 // follow reads a connection to its end.
 func (d *device) follow(conn net.Conn, events *sse.Reader, name, node string, none history.Record) bool {
 	c := d.clients
@@ -221,11 +239,8 @@ func (d *device) follow(conn net.Conn, events *sse.Reader, name, node string, no
 	d.left.Store(false)
 	d.mu.Lock()
 	d.conn = conn
-	short := time.Until(d.shows.expires) < restsFor
 	d.mu.Unlock()
-	if short && c.frozen.Load() {
-		d.leave() // its token is from before
-	}
+	d.renew()
 	going := time.AfterFunc(leave, func() {
 		if !c.frozen.Load() {
 			d.leave()
@@ -268,6 +283,16 @@ func (d *device) over(name, how string) {
 	}
 	d.clients.history.Write(history.Record{Kind: history.End, Conn: name, How: how})
 	d.next++
+}
+
+// renew has the device leave if its token has to be good for longer than it is.
+func (d *device) renew() {
+	d.mu.Lock()
+	short := time.Until(d.shows.expires) < restsFor
+	d.mu.Unlock()
+	if short && d.renewed.Load() {
+		d.leave()
+	}
 }
 
 // leave has the device end its connection.

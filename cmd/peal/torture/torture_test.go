@@ -262,6 +262,7 @@ func (x *run) execute(ctx context.Context) {
 	tending, stopTending := context.WithCancel(ctx)
 	defer stopTending()
 	x.tending.Go(func() { x.tend(tending) })
+	x.tending.Go(func() { x.watchLoad(tending) })
 	striking, stop := context.WithTimeout(ctx, *tortureTime)
 	defer stop()
 	if len(x.kinds) > 0 {
@@ -269,7 +270,7 @@ func (x *run) execute(ctx context.Context) {
 	}
 	<-striking.Done()
 	x.t.Logf("%6.1f s: no more faults", time.Since(x.began).Seconds())
-	x.settle(ctx)
+	x.settle(ctx, over)
 	stopTending()
 	x.tending.Wait()
 	x.leave(ctx, over)
@@ -298,11 +299,12 @@ func (x *run) await(ctx context.Context, what string, within time.Duration, so f
 	x.t.Errorf("waited %v for %s: %s", within, what, state)
 }
 
-// settle has everything come to rest, and writes down what everybody says then.
-func (x *run) settle(ctx context.Context) {
+// settle has everything come to rest, all devices come back once more within a time, and writes down what everybody says then.
+func (x *run) settle(ctx context.Context, over time.Duration) {
 	published := x.ask(x.publisher, "stop", 3*time.Minute)
 	x.t.Logf("%6.1f s: %s publications sent", time.Since(x.began).Seconds(), published)
-	x.ask(x.clients, "freeze", time.Minute)
+	x.ask(x.clients, fmt.Sprint("freeze ", over), time.Minute)
+	sleep(ctx, over)
 	x.await(ctx, "the events to be worked on", 3*time.Minute, func() (bool, string) {
 		n, err := x.cluster.waiting(ctx)
 		return err == nil && n == 0, fmt.Sprint(n, " wait, ", err)

@@ -33,6 +33,7 @@ const (
 	Count    Kind = "count"    // the count of a user, at quiet, on one node
 	Rest     Kind = "rest"     // what a device shows at quiet
 	Usage    Kind = "usage"    // what a process uses
+	Load     Kind = "load"     // how busy the machine was for the last second
 )
 
 // Outcomes of an Answer and of a Mark.
@@ -100,6 +101,8 @@ type Record struct {
 	Descriptors   int    `json:"fds,omitempty"`
 	Goroutines    int    `json:"goroutines,omitempty"`
 	Subscriptions int    `json:"subs,omitempty"` // at NATS
+
+	Idle float64 `json:"idle,omitempty"` // of a Load: the part of all processors' time in which they had nothing to do
 
 	Bounds *Bounds `json:"bounds,omitempty"` // of a Run
 

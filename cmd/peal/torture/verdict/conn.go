@@ -34,6 +34,7 @@ type conn struct {
 }
 
 func (c *Checker) dial(r *history.Record) {
+	c.report.Requests++
 	d := c.devices[r.Device]
 	if d == nil {
 		d = &device{name: r.Device, user: c.user(r.User), bit: -1}
@@ -122,7 +123,7 @@ func (c *Checker) refused(r *history.Record) {
 			c.broken(r, Undocumented, "device %s of %s is over the limit, and no other may be there", k.device.name, k.device.user.name)
 		}
 		return
-	case r.Status == 503 && r.Code == "UNAVAILABLE" && c.troubled():
+	case c.mayBeUnavailable(r):
 		return
 	case r.Status == 401 && r.Code == "UNAUTHENTICATED" && (c.suffers(Rotation) || k.expires != 0 && r.At > k.expires):
 		return

@@ -10,6 +10,7 @@ const maxMarks = 64
 // mark notes what is read for certain, and what may be.
 func (c *Checker) mark(r *history.Record) {
 	u := c.user(r.User)
+	c.report.Requests++
 	if r.Outcome == history.Denied {
 		c.report.Refusals["mark "+r.Code]++
 		if !c.mayRefusePublish(r) {

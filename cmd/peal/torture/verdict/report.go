@@ -26,6 +26,8 @@ type Report struct {
 	CutOff               int // connections that ended without a word
 	Gaps                 int
 	Marks                int
+	Requests             int // tries to publish, to connect and to mark
+	Busy                 int // of those, answered 503 without a fault, while the machine was busy
 	Refusals             map[string]int
 	Faults               map[string]*FaultSummary // by name
 
@@ -45,6 +47,9 @@ func (r *Report) Write(out io.Writer) error {
 		r.Delivered, r.Devices, r.Users, r.Connects, r.CutOff, r.Gaps, r.Marks)
 	for _, what := range slices.Sorted(maps.Keys(r.Refusals)) {
 		fmt.Fprintf(out, "  %6d  %s\n", r.Refusals[what], what)
+	}
+	if r.Busy > 0 {
+		fmt.Fprintf(out, "%d of %d requests were answered 503 UNAVAILABLE without a fault, while the machine had nothing left\n", r.Busy, r.Requests)
 	}
 	if len(r.Faults) > 0 {
 		t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

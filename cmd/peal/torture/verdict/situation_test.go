@@ -57,6 +57,18 @@ func denied(seconds float64, status int, code string) history.Record {
 	return at(seconds, history.Record{Kind: history.Refused, Conn: "c2", Status: status, Code: code})
 }
 
+// busily is a machine whose processors have nothing to do for a part of the time, from
+// 10 to 14 s, after so many requests.
+func busily(idle float64, requests int) (all records) {
+	for range requests {
+		all = append(all, at(9, history.Record{Kind: history.Mark, User: "t/ns/u", Outcome: history.Stored}))
+	}
+	for second := range 5 {
+		all = append(all, at(float64(10+second), history.Record{Kind: history.Load, Idle: idle}))
+	}
+	return all
+}
+
 func publishes(seconds float64, n int) history.Record {
 	return at(seconds, history.Record{Kind: history.Publish, Publication: fmt.Sprint("p", n), To: []history.To{{User: "t/ns/u", Number: n}}})
 }
@@ -109,6 +121,12 @@ func TestSituations(t *testing.T) {
 		{"503 in its aftermath", append(slices.Clone(killed), append(back(14), dials(30, "c2", "d2"), denied(40, 503, "UNAVAILABLE"))...), none},
 		{"503 long after it", append(slices.Clone(killed), append(back(14), dials(30, "c2", "d2"), denied(45, 503, "UNAVAILABLE"))...), []verdict.Kind{verdict.Undocumented}},
 		{"503 though only the issuer is down", append(slices.Clone(first), begins(10, 1, verdict.IssuerDown, ""), dials(11, "c2", "d2"), denied(11, 503, "UNAVAILABLE")), []verdict.Kind{verdict.Undocumented}},
+		{"503 without a fault, from a machine that is busy", append(slices.Clone(first), append(busily(0.05, 200), dials(11, "c2", "d2"), denied(14.5, 503, "UNAVAILABLE"))...), none},
+		{"503 without a fault, from one that is not", append(slices.Clone(first), append(busily(0.15, 200), dials(11, "c2", "d2"), denied(14.5, 503, "UNAVAILABLE"))...), []verdict.Kind{verdict.Undocumented}},
+		{"503 long after it was", append(slices.Clone(first), append(busily(0.05, 200), dials(11, "c2", "d2"), denied(20, 503, "UNAVAILABLE"))...), []verdict.Kind{verdict.Undocumented}},
+		{"500 from a machine that is busy", append(slices.Clone(first), append(busily(0, 200), dials(11, "c2", "d2"), denied(14.5, 500, "INTERNAL"))...), []verdict.Kind{verdict.Undocumented}},
+		{"503 from one that is busy, more often than one in a hundred", append(slices.Clone(first), append(busily(0, 100), dials(11, "c2", "d2"), denied(14.5, 503, "UNAVAILABLE"),
+			dials(14.5, "c2", "d2"), denied(14.5, 503, "UNAVAILABLE"))...), []verdict.Kind{verdict.Undocumented}},
 		{"401 when keys are rotated", append(slices.Clone(first), begins(10, 1, verdict.Rotation, ""), dials(11, "c2", "d2"), denied(11, 401, "UNAUTHENTICATED")), none},
 		{"500 in a fault", append(slices.Clone(killed), append(back(14), dials(15, "c2", "d2"), denied(15, 500, "INTERNAL"))...), []verdict.Kind{verdict.Undocumented}},
 		{"no answer", append(slices.Clone(first), dials(11, "c2", "d2"), denied(11, 0, "")), none},

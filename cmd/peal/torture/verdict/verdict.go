@@ -108,8 +108,9 @@ type Checker struct {
 	devices      map[string]*device
 	conns        map[string]*conn
 	publications map[string]*publication
-	faults       []*fault // that are under way or in their aftermath
-	calm         int64    // when the last of those that are forgotten was, of those that do harm
+	faults       []*fault         // that are under way or in their aftermath
+	loads        []history.Record // the latest
+	calm         int64            // when the last of those that are forgotten was, of those that do harm
 	usage        map[string]history.Record
 	quiet        bool
 	waiting      []*returning // devices that were cut off by a kill
@@ -186,6 +187,8 @@ func (c *Checker) Take(r *history.Record) {
 		c.rest(r)
 	case history.Usage:
 		c.use(r)
+	case history.Load:
+		c.load(r)
 	default:
 		c.broken(r, Unreadable, "unknown kind %q", r.Kind)
 	}
@@ -247,6 +250,7 @@ func (c *Checker) answer(r *history.Record) {
 		}
 		return
 	}
+	c.report.Requests++
 	switch r.Outcome {
 	case history.Stored:
 		if r.Again && r.Stores > 0 {
@@ -295,8 +299,8 @@ func (c *Checker) final(r *history.Record) {
 // as it should be.
 func (c *Checker) mayRefusePublish(r *history.Record) bool {
 	switch {
-	case r.Status == 503 && r.Code == "UNAVAILABLE":
-		return c.troubled()
+	case c.mayBeUnavailable(r):
+		return true
 	case r.Status == 401 && r.Code == "UNAUTHENTICATED":
 		return c.suffers(Rotation)
 	}
@@ -332,6 +336,7 @@ func (c *Checker) End() *Report {
 	for _, w := range c.waiting {
 		c.notBack(last, w)
 	}
+	c.tooBusy(last)
 	c.report.Ended = c.now
 	c.report.Users, c.report.Devices = len(c.users), len(c.devices)+c.report.Gone
 	for k, n := range c.report.Violations {
