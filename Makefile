@@ -139,9 +139,9 @@ fuzz: ## fuzz every target for FUZZTIME (30s) each
 
 # docs/reliability.md tells what they are and how to add one.
 .PHONY: mutants
-mutants: ## plant bugs, each of which a test must see: MUTANT=name for one, HALF=0 or 1 for every second
+mutants: ## plant bugs, each of which a test must see: MUTANT=name for one, THIRD=0, 1 or 2 for every third
 	@set -o pipefail; go test -tags mutants -count=1 -timeout 30m -parallel 4 -v \
-		-run '^TestMutants$$$(if $(MUTANT),/^$(MUTANT)$$)' . $(if $(HALF),-args -mutants.half $(HALF)) | grep --line-buffered -v '^==='
+		-run '^TestMutants$$$(if $(MUTANT),/^$(MUTANT)$$)' . $(if $(THIRD),-args -mutants.third $(THIRD)) | grep --line-buffered -v '^==='
 
 .PHONY: lint
 lint: ## check formatting, vet, staticcheck and the module files

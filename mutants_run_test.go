@@ -26,8 +26,8 @@ const (
 	redWithin   = 25 * time.Second
 )
 
-// half chooses every second mutant, for who has not the time for all: 0 or 1.
-var half = flag.Int("mutants.half", -1, "plant only every second one, from the first (0) or the second (1) on")
+// third chooses every third mutant, for who has not the time for all: 0, 1 or 2.
+var third = flag.Int("mutants.third", -1, "plant only every third one, from the first (0), the second (1) or the third (2) on")
 
 // TestMutants plants each mutant into a copy of the tree: the test that it
 // names must be green without it and red with it. A mutant that does not apply,
@@ -35,10 +35,10 @@ var half = flag.Int("mutants.half", -1, "plant only every second one, from the f
 // into its timeout: then nobody has said what is wrong.
 func TestMutants(t *testing.T) {
 	all := mutants(t)
-	if *half >= 0 {
+	if *third >= 0 {
 		chosen := all[:0]
 		for i, m := range all {
-			if i%2 == *half {
+			if i%3 == *third {
 				chosen = append(chosen, m)
 			}
 		}

@@ -98,7 +98,7 @@ func TestSurveyDoesNotWaitForWhatHangs(t *testing.T) {
 	defer cancel()
 	began := time.Now()
 	s := b.Survey(ctx)
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("took %v", took)
 	}
 	if st := streamOf(t, s, "PEAL_INBOX_local_0"); !st.Seen.IsZero() {

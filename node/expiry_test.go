@@ -160,7 +160,7 @@ func TestSlowClientDelaysNobodyAndLosesNothing(t *testing.T) {
 			if got := other.notification(); got != "for the other" {
 				t.Errorf("got %s", got)
 			}
-			if d := time.Since(sent); d > time.Second {
+			if d := time.Since(sent); d > 5*time.Second { // and not the 30 for which a slow one is waited for
 				t.Errorf("the other was told after %v", d)
 			}
 

@@ -187,7 +187,7 @@ func TestDrainLetsGoEvenly(t *testing.T) {
 		began := time.Now()
 		s.stop()
 		eventually(t, "not ready", func() bool { status, _ := s.get(s.admin + "/readyz"); return status == 503 })
-		if d := time.Since(began); d > time.Second {
+		if d := time.Since(began); d > window {
 			t.Errorf("not ready after %v, want at once", d)
 		}
 
