@@ -176,6 +176,8 @@ type Node struct {
 
 	headStart time.Duration // that a slot has before its connection is followed
 
+	crowd crowd // of those who ask for an event stream
+
 	told atomic.Int64  // when a 503 was logged last, in ns since the wheel's start
 	left chan struct{} // capacity 1: a connection has ended
 

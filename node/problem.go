@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -101,13 +100,19 @@ func (n *Node) refuse(w http.ResponseWriter, r *request, err error) {
 	case http.StatusInternalServerError:
 		n.log.Error("request failed", "request", r.id, "route", r.route, "err", err)
 	}
-	if r.stream && r.cookie && p.passes() {
-		refuseByEvent(w, r.told(p, err), retryAfter(err))
+	seconds := 0
+	if p.passes() {
+		seconds = n.comeBack(r, p, err)
 	}
-	refuseByStatus(w, r, p, err)
+	if r.stream && r.cookie && p.passes() {
+		refuseByEvent(w, r.told(p, err), seconds)
+	}
+	refuseByStatus(w, r, p, err, seconds)
 }
 
-func refuseByStatus(w http.ResponseWriter, r *request, p problem, err error) {
+// refuseByStatus answers with a problem, and after how many seconds to come back; 0: not
+// at all.
+func refuseByStatus(w http.ResponseWriter, r *request, p problem, err error, seconds int) {
 	h := w.Header()
 	if r.ContentLength != 0 && !r.read && r.ProtoMajor == 1 {
 		h.Set("Connection", "close") // else net/http reads the body before it answers
@@ -115,8 +120,8 @@ func refuseByStatus(w http.ResponseWriter, r *request, p problem, err error) {
 	if p.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", challenge(err))
 	}
-	if p.passes() {
-		h.Set("Retry-After", strconv.Itoa(retryAfter(err)))
+	if seconds > 0 {
+		h.Set("Retry-After", strconv.Itoa(seconds))
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
@@ -155,17 +160,6 @@ func refuseByEvent(w http.ResponseWriter, p told, seconds int) {
 	w.Write(frame(sse.Event{Name: sse.Error, Data: encode(notice{p.Code, p.Detail}), Retry: time.Duration(seconds) * time.Second}))
 	http.NewResponseController(w).Flush()
 	panic(http.ErrAbortHandler)
-}
-
-// retryAfter is after how many seconds to come back: 1 to 3, and for who was too
-// fast the wait, rounded up, and up to 2 more: who was refused together shall not
-// come back together.
-func retryAfter(err error) int {
-	wait := 1
-	if fast, ok := errors.AsType[*tooFast](err); ok {
-		wait = int((fast.wait + time.Second - 1) / time.Second)
-	}
-	return wait + rand.IntN(3)
 }
 
 // tellEvery is how often the reason of a 503 is logged: when what we depend on

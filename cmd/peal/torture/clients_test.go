@@ -160,7 +160,7 @@ func (c *clients) rest(file string) string {
 		return err.Error()
 	}
 	left := 0
-	for late := time.Now().Add(time.Minute); time.Now().Before(late); time.Sleep(200 * time.Millisecond) {
+	for late := time.Now().Add(2 * time.Minute); time.Now().Before(late); time.Sleep(200 * time.Millisecond) {
 		if left = c.unsettled(want); left == 0 {
 			break
 		}

@@ -27,7 +27,7 @@ const (
 	headTimeout = 20 * time.Second // until the first event
 	silence     = 45 * time.Second // after which a device gives a connection up
 	leastPause  = time.Second
-	mostPause   = 5 * time.Second
+	mostPause   = 30 * time.Second
 )
 
 // device is a client that resumes where it was, as a browser does.
@@ -136,14 +136,10 @@ func (c *clients) over(d *device) bool {
 	}
 }
 
-// back waits for as long as the service has asked for, or as a client does that has no
-// answer.
+// back waits as a client is to: for as long as the service has asked for, and from there at
+// random in a range that doubles with each failure.
 func (d *device) back() {
-	wait := d.pause
-	if wait == 0 {
-		wait = min(leastPause<<min(d.failed, 4), mostPause)
-		wait = wait/2 + some(d.r, wait/2)
-	}
+	wait := d.pause + some(d.r, min(leastPause<<min(d.failed, 8), mostPause))
 	d.pause = 0
 	d.paused += wait
 	d.clients.crew.over(wait)

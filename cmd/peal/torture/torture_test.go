@@ -319,7 +319,7 @@ func (x *run) settle(ctx context.Context, over time.Duration) {
 		x.t.Fatal(err)
 	}
 	x.t.Logf("%6.1f s: listed", time.Since(x.began).Seconds())
-	left := x.ask(x.clients, "rest "+x.cluster.write("rest.json", string(b)), 2*time.Minute)
+	left := x.ask(x.clients, "rest "+x.cluster.write("rest.json", string(b)), 3*time.Minute)
 	x.t.Logf("%6.1f s: at rest, but for %s", time.Since(x.began).Seconds(), left)
 }
 
