@@ -33,7 +33,9 @@ func TestManyThatAreRefusedComeBackOverALongerTime(t *testing.T) {
 	if most := waits(400, connect); most < 5 || most > 30 {
 		t.Errorf("one of 400 waits for %d s, want more than a few, and 30 at most", most)
 	}
-	if most := waits(10, func() answer { return s.do(s.request(context.Background(), "POST", publishPath, publisher, publication("n", `"jane"`))) }); most > 3 {
+	if most := waits(10, func() answer {
+		return s.do(s.request(context.Background(), "POST", publishPath, publisher, publication("n", `"jane"`)))
+	}); most > 3 {
 		t.Errorf("a publisher waits for %d s, want 3 at most", most)
 	}
 }
