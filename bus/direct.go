@@ -207,10 +207,10 @@ func (b *Bus) directBy(ctx context.Context, nc *nats.Conn, stream string, req di
 	}
 }
 
-// atOnce is how many whole answers there is room for that nobody has taken yet. What has
-// no room is lost, but the next is asked for by who has taken all that had come. The room
+// atOnce is how many whole answers there is room for that nobody has taken yet: one of each
+// of five replicas, and one more. Whoever asks again has taken all that had come. The room
 // of nats.go's own is 512 KiB for each question.
-const atOnce = 4
+const atOnce = 6
 
 // question is a request that was sent once or more, and what has come for it.
 type question struct {
@@ -232,7 +232,11 @@ func (q *question) listen(ctx context.Context, patience time.Duration) (*answer,
 		case <-q.closed:
 			return nil, nats.ErrConnectionClosed
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			select { // who was late to look takes what has come
+			case m = <-q.messages:
+			default:
+				return nil, ctx.Err()
+			}
 		}
 		a := q.answers[m.Subject]
 		if end, err := a.take(m); err != nil {

@@ -29,6 +29,7 @@ type sighting struct {
 // holders: so all were held when the leader was asked first, though each is asked for
 // on its own.
 func (s *slots) gain(ctx context.Context, x *Slot) error {
+	remade := s.remade.Load()
 	if err := s.intact(ctx); err != nil {
 		return err
 	}
@@ -36,12 +37,24 @@ func (s *slots) gain(ctx context.Context, x *Slot) error {
 	var at sighting // nothing, it is hoped
 	var seen []sighting
 	for {
+		was := s.top.Load()
 		rev, err := s.write(ctx, x, number, at.seq)
 		if isMissing(err) && s.restore(ctx) {
+			remade = s.remade.Load()
 			if err := s.intact(ctx); err != nil { // now it has none of what others hold
 				return err
 			}
+			was = 0
 			rev, err = s.write(ctx, x, number, 0)
+		}
+		if err == nil && (rev <= was || s.remade.Load() != remade) {
+			// It may be stored in a bucket that was made meanwhile, by this process or by
+			// another, before nats.go sent it once more: that has none of what others hold.
+			s.top.Store(rev)
+			s.remade.Add(1)
+			s.abandon(*x, number)
+			x.id = s.ids.Add(1) // of the next attempt
+			return errSlotsLost
 		}
 		if err == nil {
 			s.mu.Lock()
@@ -206,7 +219,19 @@ func (s *slots) put(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishO
 	if err != nil {
 		return 0, full(s.stream, err)
 	}
+	s.reached(ack.Sequence)
 	return ack.Sequence, nil
+}
+
+// reached notes a sequence that the bucket has given. One that is not higher than what it
+// had given before it was asked is of another bucket of the same name.
+func (s *slots) reached(seq uint64) {
+	for {
+		top := s.top.Load()
+		if seq <= top || s.top.CompareAndSwap(top, seq) {
+			return
+		}
+	}
 }
 
 // isMissing reports whether nothing was stored for want of a bucket.
@@ -228,6 +253,8 @@ func (s *slots) restore(ctx context.Context) bool {
 		return false
 	}
 	s.made.Store(int64(time.Since(s.stall.since)))
+	s.top.Store(0)
+	s.remade.Add(1)
 	s.hurry() // who has slots stores them again before others take them
 	return true
 }

@@ -38,7 +38,8 @@ type intactness struct {
 	asking     chan struct{} // capacity 1: who asks
 	since      time.Time     // when it was asked that has found the bucket intact
 	reconnects uint64        // of the connection, until then
-	made       int64         // slots.made then
+	remade     uint64        // slots.remade then
+	stored     string        // when the key was, which tells one bucket from another
 	lost       time.Time     // when it was told that slots were lost: very many may ask then
 }
 
@@ -48,18 +49,20 @@ func (s *slots) intact(ctx context.Context) error {
 	if s.bus.cfg.Server != nil {
 		return nil // with its memory all are gone who hold slots
 	}
-	k := &s.known
+	k, came := &s.known, time.Now()
 	select {
 	case k.asking <- struct{}{}:
 		defer func() { <-k.asking }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	now, reconnects, made := time.Now(), s.bus.write.Stats().Reconnects, s.made.Load()
-	if reconnects == k.reconnects && made == k.made && now.Sub(k.since) < intactFor {
+	// What was asked after this one came is as good as its own question, however long the
+	// answer took: many wait for it.
+	now, reconnects, remade := time.Now(), s.bus.write.Stats().Reconnects, s.remade.Load()
+	if reconnects == k.reconnects && remade == k.remade && (now.Sub(k.since) < intactFor || k.since.After(came)) {
 		return nil
 	}
-	if now.Sub(k.lost) < lostFor {
+	if now.Sub(k.lost) < lostFor || k.lost.After(came) {
 		return errSlotsLost
 	}
 	m, err := s.last(ctx, keyIntact)
@@ -85,7 +88,11 @@ func (s *slots) intact(ctx context.Context) error {
 		k.lost = now
 		return errSlotsLost
 	}
-	k.since, k.reconnects, k.made = now, reconnects, made
+	if at := m.header.Get(headerTime); at != k.stored {
+		k.stored = at
+		s.top.Store(0) // its sequences begin again
+	}
+	k.since, k.reconnects, k.remade = now, reconnects, remade
 	return nil
 }
 
@@ -107,20 +114,28 @@ func (s *slots) declareLost(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var lost uint64
 	if !young {
 		s.bus.log.Warn("connection slots were lost with the memory of NATS: nobody gets one until all processes have stored theirs again",
 			"bucket", s.bucket, "for", s.restoreTime())
 		s.hurry()
 		m := &nats.Msg{Subject: keySubject(s.bucket, keyLost)}
-		if _, err := s.bus.writes.PublishMsg(ctx, m, jetstream.WithMsgTTL(s.restoreTime())); err != nil {
+		ack, err := s.bus.writes.PublishMsg(ctx, m, jetstream.WithMsgTTL(s.restoreTime()))
+		if err != nil {
 			return unavailable("say that slots were lost", err)
 		}
+		lost = ack.Sequence
 	}
 	// After the other: who finds this one finds that.
 	m := &nats.Msg{Subject: keySubject(s.bucket, keyIntact), Header: nats.Header{jetstream.MsgTTLHeader: {"never"}}}
-	_, err = s.bus.writes.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(0))
-	if err != nil && !isConflict(err) {
+	ack, err := s.bus.writes.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(0))
+	switch {
+	case isConflict(err):
+		return nil // another says so
+	case err != nil:
 		return unavailable("say that slots are kept", err)
+	case ack.Sequence <= lost: // made again in between, and does not have that
+		return s.declareLost(ctx)
 	}
 	return nil
 }

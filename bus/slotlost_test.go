@@ -1,9 +1,12 @@
 package bus_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,7 +46,7 @@ func TestNobodyGainsASlotThatWasLost(t *testing.T) {
 			var opts *server.Options
 			s := natsServer(t, func(o *server.Options) { opts = o })
 			cfg := at(s, "")
-			cfg.SlotTTL = 6 * time.Second // two seconds a turn
+			cfg.SlotTTL = 12 * time.Second // four seconds a turn
 			b, other := openAt(t, cfg), openAt(t, cfg)
 			jane := inbox("jane")
 			const most = 3
@@ -59,15 +62,10 @@ func TestNobodyGainsASlotThatWasLost(t *testing.T) {
 			for range 2 { // what was lost once may be lost again
 				resume := b.HoldSlots()
 				t.Cleanup(resume)
+				var seen atomic.Bool
+				stop := takers(t, other, jane, most, func() { seen.Store(true); resume() })
 				s = lose(t, s, opts)
-				eventually(t, "it to be seen that slots were lost", func() bool {
-					_, err := other.TakeSlot(t.Context(), jane, route, most, unwanted(t))
-					if !errors.Is(err, peal.ErrUnavailable) {
-						t.Fatalf("somebody's slot is given away: %v", err)
-					}
-					return errors.Is(err, bus.ErrSlotsLost)
-				})
-				resume()
+				eventually(t, "it to be seen that slots were lost", seen.Load)
 				eventually(t, "all to have stored theirs again", func() bool {
 					x, err := other.TakeSlot(t.Context(), jane, route, most, unwanted(t))
 					if err == nil {
@@ -76,10 +74,41 @@ func TestNobodyGainsASlotThatWasLost(t *testing.T) {
 					}
 					return errors.Is(err, peal.ErrTooManyConnections)
 				})
+				stop()
 			}
-			take(t, other, inbox("jim"), most, unwanted(t))
 			third := openAt(t, cfg)
-			take(t, third, inbox("jim"), most, unwanted(t))
+			for _, anyone := range []*bus.Bus{other, third} {
+				eventually(t, "a slot for somebody else", func() bool {
+					_, err := anyone.TakeSlot(t.Context(), inbox("jim"), route, most, unwanted(t))
+					return err == nil
+				})
+			}
 		})
 	}
+}
+
+// takers want a slot of a user who has as many as may be, all the time until they are told
+// to stop, and may not get any, not even one who has just seen that none was lost. lost is
+// called when they hear that some were.
+func takers(t *testing.T, b *bus.Bus, of peal.Inbox, most int, lost func()) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wanting sync.WaitGroup
+	for range 4 {
+		wanting.Go(func() {
+			for tick := time.NewTicker(2 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+				switch x, err := b.TakeSlot(ctx, of, route, most, unwanted(t)); {
+				case err == nil:
+					x.Release()
+					t.Error("somebody's slot is given away at the same moment")
+					return
+				case errors.Is(err, bus.ErrSlotsLost):
+					lost()
+				}
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() { cancel(); wanting.Wait() })
+	t.Cleanup(stop)
+	return stop
 }

@@ -91,6 +91,8 @@ type slots struct {
 	wake    chan struct{}
 	looking chan struct{} // capacity 1: the bucket is looked for
 	known   intactness    // of the bucket
+	top     atomic.Uint64 // the highest sequence that the bucket has given
+	remade  atomic.Uint64 // how often it was seen, or may have been, that it was made again
 
 	// Owned by the keeper.
 	began    time.Time
