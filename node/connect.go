@@ -57,6 +57,7 @@ func (n *Node) connect(w http.ResponseWriter, r *request, of bus.Followed, follo
 	if err := n.paced(r, caller.Inbox); err != nil {
 		return err
 	}
+	r.admitted = true
 	if err := n.mayOpen(r, caller.Inbox); err != nil {
 		return err
 	}

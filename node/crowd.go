@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/pealhq/peal/bus"
 )
 
 // crowd counts those who ask for an event stream and are refused for now. They all come
@@ -22,8 +24,8 @@ const (
 	spread     = 3  // seconds over which a few come back
 	mostSpread = 30 // and very many: as long as the clients' own back-off gets
 
-	// backPerSecond of those that are refused are to come back: a node on a core of its own
-	// lets in more, if NATS answers.
+	// backPerSecond of those that were refused in one second come back in each: a node on a
+	// core of its own lets in more, if NATS answers.
 	backPerSecond = 20
 )
 
@@ -32,7 +34,7 @@ const (
 func (c *crowd) met(at time.Duration) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch second := int64(at / time.Second); {
+	switch second := max(int64(at/time.Second), c.second); { // whoever has the lock later may have looked earlier
 	case second == c.second:
 	case second == c.second+1:
 		c.second, c.before, c.now = second, c.now, 0
@@ -50,8 +52,14 @@ func (n *Node) comeBack(r *request, p problem, err error) int {
 	wait, over := 1, spread
 	if fast, ok := errors.AsType[*tooFast](err); ok {
 		wait = int((fast.wait + time.Second - 1) / time.Second)
-	} else if r.stream && p.code == "UNAVAILABLE" && !errors.Is(err, errDraining) { // other nodes are there
+	} else if r.admitted && p.code == "UNAVAILABLE" && !inNoCrowd(err) {
 		over = min(spread+n.crowd.met(time.Since(n.wheel.start))/backPerSecond, mostSpread)
 	}
 	return wait + rand.IntN(over)
+}
+
+// inNoCrowd reports whether an error is a matter of who is refused alone, or of this node:
+// others are there.
+func inNoCrowd(err error) bool {
+	return errors.Is(err, errDraining) || errors.Is(err, bus.ErrDurablesFull) || errors.Is(err, errRemoved)
 }

@@ -28,6 +28,8 @@ type request struct {
 	atEnd  []func() // called when it is answered
 	stream bool     // what it asks for is an event stream
 	cookie bool     // it says by the session cookie who is calling
+
+	admitted bool // it is known who asks for an event stream, and that they do not ask too often
 }
 
 // authenticate returns who is calling, if they may do what the role is for. It
