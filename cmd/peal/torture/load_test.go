@@ -29,8 +29,8 @@ func (x *run) watchLoad(ctx context.Context) {
 }
 
 // processorTime is how long all processors together had nothing to do since the machine
-// was started, and for how long they were there. What waits for a disk has something to
-// do, and so has a processor that belongs to somebody else.
+// was started, and for how long they were there. One that belongs to somebody else has
+// something to do.
 func processorTime() (idle, all float64, err error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -45,8 +45,8 @@ func processorTime() (idle, all float64, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		if all += n; i == 4 {
-			idle = n
+		if all += n; i == 4 || i == 5 { // and while a disk was waited for
+			idle += n
 		}
 	}
 	return idle, all, nil

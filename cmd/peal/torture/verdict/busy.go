@@ -11,6 +11,7 @@ import (
 
 const (
 	busyFor  = 5 * second // that it was so, before a refusal
+	busySeen = 4          // times in them, at least
 	busyIdle = 0.1        // of all processors' time, at most
 	busyPart = 100        // of all requests one in so many, at most, is refused for that
 )
@@ -26,7 +27,7 @@ func (c *Checker) busy() bool {
 	for _, l := range c.loads {
 		idle += l.Idle
 	}
-	return len(c.loads) > 0 && c.loads[len(c.loads)-1].At > c.now-busyFor && idle/float64(len(c.loads)) < busyIdle
+	return len(c.loads) >= busySeen && c.loads[len(c.loads)-1].At > c.now-busyFor && idle/float64(len(c.loads)) < busyIdle
 }
 
 // mayBeUnavailable reports whether there is a reason for a 503 UNAVAILABLE.
@@ -36,11 +37,19 @@ func (c *Checker) mayBeUnavailable(r *history.Record) bool {
 		return false
 	case c.troubled():
 		return true
-	case c.busy():
+	case c.busy() && !c.tested():
 		c.report.Busy++
 		return true
 	}
 	return false
+}
+
+// tested reports whether something that nobody is to notice is under way, or was a moment
+// ago: then a refusal is no matter of the machine.
+func (c *Checker) tested() bool {
+	return slices.ContainsFunc(c.faults, func(f *fault) bool {
+		return f.harmless() && f.Name != Slow && (f.healed == 0 || c.now-f.healed < busyFor)
+	})
 }
 
 // tooBusy judges whether there were more of those than a busy machine explains.

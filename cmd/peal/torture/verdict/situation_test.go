@@ -124,6 +124,8 @@ func TestSituations(t *testing.T) {
 		{"503 without a fault, from a machine that is busy", append(slices.Clone(first), append(busily(0.05, 200), dials(11, "c2", "d2"), denied(14.5, 503, "UNAVAILABLE"))...), none},
 		{"503 without a fault, from one that is not", append(slices.Clone(first), append(busily(0.15, 200), dials(11, "c2", "d2"), denied(14.5, 503, "UNAVAILABLE"))...), []verdict.Kind{verdict.Undocumented}},
 		{"503 long after it was", append(slices.Clone(first), append(busily(0.05, 200), dials(11, "c2", "d2"), denied(20, 503, "UNAVAILABLE"))...), []verdict.Kind{verdict.Undocumented}},
+		{"503 from one that is busy, while the issuer is down", append(slices.Clone(first), append(busily(0, 200), begins(13, 1, verdict.IssuerDown, ""), dials(14, "c2", "d2"), denied(14.5, 503, "UNAVAILABLE"))...), []verdict.Kind{verdict.Undocumented}},
+		{"503 from one that is busy, as it was seen once", append(slices.Clone(first), append(busily(0, 200)[:201], dials(11, "c2", "d2"), denied(11.5, 503, "UNAVAILABLE"))...), []verdict.Kind{verdict.Undocumented}},
 		{"500 from a machine that is busy", append(slices.Clone(first), append(busily(0, 200), dials(11, "c2", "d2"), denied(14.5, 500, "INTERNAL"))...), []verdict.Kind{verdict.Undocumented}},
 		{"503 from one that is busy, more often than one in a hundred", append(slices.Clone(first), append(busily(0, 100), dials(11, "c2", "d2"), denied(14.5, 503, "UNAVAILABLE"),
 			dials(14.5, "c2", "d2"), denied(14.5, 503, "UNAVAILABLE"))...), []verdict.Kind{verdict.Undocumented}},
