@@ -380,6 +380,9 @@ func (d *device) take(e sse.Event, conn string) {
 		r.Kind, r.Server = history.Beat, data.Timestamp.UnixMicro()
 	case sse.Error:
 		r.Kind, r.Code = history.Error, data.Code
+		if data.Code == "DRAINING" {
+			d.next++ // what is not ready gets no connects of a load balancer
+		}
 	default:
 		r.Kind, r.Code = history.Error, "an event "+string(e.Name)
 	}
