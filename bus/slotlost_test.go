@@ -54,8 +54,9 @@ func TestNobodyGainsASlotThatWasLost(t *testing.T) {
 				take(t, b, jane, most, unwanted(t)) // at once: the region is new
 			}
 			take(t, other, inbox("joe"), most, unwanted(t))
+			admin := newAdmin(t, s.Addr().String())
 			eventually(t, "the region to be as old as slots get", func() bool {
-				first, err := newAdmin(t, s.Addr().String()).Stream(t.Context(), "PEAL_INBOX_local_0")
+				first, err := admin.Stream(t.Context(), "PEAL_INBOX_local_0")
 				return err == nil && first.CachedInfo().TimeStamp.Sub(first.CachedInfo().Created) > cfg.SlotTTL
 			})
 
