@@ -52,8 +52,7 @@ func (s *slots) gain(ctx context.Context, x *Slot) error {
 			// another, before nats.go sent it once more: that has none of what others hold.
 			s.top.Store(rev)
 			s.remade.Add(1)
-			s.abandon(*x, number)
-			x.id = s.ids.Add(1) // of the next attempt
+			s.giveUp(x, number)
 			return errSlotsLost
 		}
 		if err == nil {
@@ -64,8 +63,7 @@ func (s *slots) gain(ctx context.Context, x *Slot) error {
 		}
 		if !isConflict(err) {
 			if mayBeStored(err) {
-				s.abandon(*x, number)
-				x.id = s.ids.Add(1) // of the next attempt
+				s.giveUp(x, number)
 			}
 			return err
 		}
@@ -82,6 +80,12 @@ func (s *slots) gain(ctx context.Context, x *Slot) error {
 		}
 		at = seen[number]
 	}
+}
+
+// giveUp has freed what is or may be stored of an attempt, and x begins another.
+func (s *slots) giveUp(x *Slot, number int32) {
+	s.abandon(*x, number)
+	x.id = s.ids.Add(1)
 }
 
 // guess is the number of a slot that may be free.
