@@ -28,34 +28,31 @@ type sighting struct {
 // when all are held by that view and then by what the leader says of each, by the same
 // holders: so all were held when the leader was asked first, though each is asked for
 // on its own.
+//
+// What is stored may be in a bucket that was made meanwhile, by whomever, and has none of
+// what others hold. So it is gained when the bucket is the one afterwards that was
+// intact before.
 func (s *slots) gain(ctx context.Context, x *Slot) error {
-	remade := s.remade.Load()
-	if err := s.intact(ctx); err != nil {
+	bucket, err := s.intact(ctx, time.Now().Add(-intactFor))
+	if err != nil {
 		return err
 	}
 	number := s.guess(x)
 	var at sighting // nothing, it is hoped
 	var seen []sighting
 	for {
-		was := s.top.Load()
 		rev, err := s.write(ctx, x, number, at.seq)
 		if isMissing(err) && s.restore(ctx) {
-			remade = s.remade.Load()
-			if err := s.intact(ctx); err != nil { // now it has none of what others hold
+			if bucket, err = s.intact(ctx, time.Now()); err != nil { // now it has none of what others hold
 				return err
 			}
-			was = 0
 			rev, err = s.write(ctx, x, number, 0)
 		}
-		if err == nil && (rev <= was || s.remade.Load() != remade) {
-			// It may be stored in a bucket that was made meanwhile, by this process or by
-			// another, before nats.go sent it once more: that has none of what others hold.
-			s.top.Store(rev)
-			s.remade.Add(1)
-			s.giveUp(x, number)
-			return errSlotsLost
-		}
 		if err == nil {
+			if err := s.sameAs(ctx, bucket); err != nil {
+				s.giveUp(x, number)
+				return err
+			}
 			s.mu.Lock()
 			x.number, x.rev = number, rev
 			s.mu.Unlock()
@@ -80,6 +77,15 @@ func (s *slots) gain(ctx context.Context, x *Slot) error {
 		}
 		at = seen[number]
 	}
+}
+
+// sameAs returns nil if the bucket is intact and the one that it was.
+func (s *slots) sameAs(ctx context.Context, bucket string) error {
+	now, err := s.intact(ctx, time.Now())
+	if err == nil && now != bucket {
+		return errSlotsLost
+	}
+	return err
 }
 
 // giveUp has freed what is or may be stored of an attempt, and x begins another.
@@ -223,19 +229,7 @@ func (s *slots) put(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishO
 	if err != nil {
 		return 0, full(s.stream, err)
 	}
-	s.reached(ack.Sequence)
 	return ack.Sequence, nil
-}
-
-// reached notes a sequence that the bucket has given. One that is not higher than what it
-// had given before it was asked is of another bucket of the same name.
-func (s *slots) reached(seq uint64) {
-	for {
-		top := s.top.Load()
-		if seq <= top || s.top.CompareAndSwap(top, seq) {
-			return
-		}
-	}
 }
 
 // isMissing reports whether nothing was stored for want of a bucket.
@@ -257,8 +251,6 @@ func (s *slots) restore(ctx context.Context) bool {
 		return false
 	}
 	s.made.Store(int64(time.Since(s.stall.since)))
-	s.top.Store(0)
-	s.remade.Add(1)
 	s.hurry() // who has slots stores them again before others take them
 	return true
 }

@@ -38,7 +38,7 @@ const (
 func (s *slots) keep() {
 	if s.bus.cfg.Role != RoleDispatch { // sooner than with the first who wants one
 		ctx, cancel := context.WithTimeout(s.bus.life, s.bus.cfg.Timeout)
-		_ = s.intact(ctx) // it is asked again
+		_, _ = s.intact(ctx, time.Now()) // it is asked again
 		cancel()
 	}
 	tick := time.NewTicker(s.step)
@@ -359,13 +359,19 @@ func (s *slots) replace(ctx context.Context, x *Slot) error {
 	case errors.Is(err, peal.ErrTooManyConnections):
 		s.lose(x)
 		return nil
+	case errors.Is(err, errSlotsLost) && late:
+		return nil // with the next turn
+	case errors.Is(err, errSlotsLost):
+		// What is there is given up again by who was too fast, and nobody is to be it
+		// instead of this one when slots are free.
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.askLocked(x)
+		return nil
 	case err != nil:
 		s.mu.Lock()
 		x.number, x.rev = none, 0
 		s.mu.Unlock()
-		if errors.Is(err, errSlotsLost) {
-			return nil // with the next turn
-		}
 		return err
 	case !late:
 		s.bus.stats.SlotsMoved.Add(1)

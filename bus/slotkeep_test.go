@@ -80,8 +80,7 @@ func TestReleaseFreesNothingOfOthers(t *testing.T) {
 	b, js := openOn(t, s, nil), bustest.JetStream(t, s)
 	jane := inbox("jane")
 	x := take(t, b, jane, 1, unwanted(t))
-	subject := "$KV.PEAL_LIMIT_local." + string(acme) + ".staff." + bus.Escape("jane") + "." + route + ".0"
-	if _, err := js.Publish(t.Context(), subject, []byte("another")); err != nil {
+	if _, err := js.Publish(t.Context(), slotSubject(jane, route+".0"), []byte("another")); err != nil {
 		t.Fatal(err)
 	}
 	y := take(t, b, inbox("joe"), 1, unwanted(t))

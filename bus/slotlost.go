@@ -35,65 +35,64 @@ var errSlotsLost = fmt.Errorf("slots were lost with the memory of NATS, and each
 
 // intactness is what is known of it.
 type intactness struct {
-	asking     chan struct{} // capacity 1: who asks
+	asking     chan struct{} // capacity 1: who asks, and whose the rest is meanwhile
 	since      time.Time     // when it was asked that has found the bucket intact
 	reconnects uint64        // of the connection, until then
-	remade     uint64        // slots.remade then
 	stored     string        // when the key was, which tells one bucket from another
 	lost       time.Time     // when it was told that slots were lost: very many may ask then
 }
 
 // intact returns nil if what the bucket does not have is free, and an errSlotsLost while
-// it may be somebody's.
-func (s *slots) intact(ctx context.Context) error {
+// it may be somebody's. An answer counts if it was asked for at since, or later. The
+// bucket that it tells of is the same one as long as it tells the same.
+func (s *slots) intact(ctx context.Context, since time.Time) (bucket string, err error) {
 	if s.bus.cfg.Server != nil {
-		return nil // with its memory all are gone who hold slots
+		return "", nil // with its memory all are gone who hold slots
 	}
 	k, came := &s.known, time.Now()
 	select {
 	case k.asking <- struct{}{}:
 		defer func() { <-k.asking }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return "", ctx.Err()
 	}
 	// What was asked after this one came is as good as its own question, however long the
 	// answer took: many wait for it.
-	now, reconnects, remade := time.Now(), s.bus.write.Stats().Reconnects, s.remade.Load()
-	if reconnects == k.reconnects && remade == k.remade && (now.Sub(k.since) < intactFor || k.since.After(came)) {
-		return nil
+	now, reconnects := time.Now(), s.bus.write.Stats().Reconnects
+	if reconnects == k.reconnects && !k.since.Before(since) {
+		return k.stored, nil
 	}
 	if now.Sub(k.lost) < lostFor || k.lost.After(came) {
-		return errSlotsLost
+		return "", errSlotsLost
 	}
 	m, err := s.last(ctx, keyIntact)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if m == nil {
 		if err := s.declareLost(ctx); err != nil {
-			return err
+			return "", err
 		}
 		if m, err = s.last(ctx, keyIntact); err != nil {
-			return err
+			return "", err
 		}
 	}
 	if m == nil {
-		return errSlotsLost // again
+		return "", errSlotsLost // again
 	}
-	// Whatever is remembered: sequences begin again with the memory.
-	switch lost, err := s.last(ctx, keyLost); {
-	case err != nil:
-		return err
-	case lost != nil && !isMarker(*lost):
-		k.lost = now
-		return errSlotsLost
+	if stored := m.header.Get(headerTime); stored != k.stored {
+		// Whatever is remembered: sequences begin again with the memory.
+		switch lost, err := s.last(ctx, keyLost); {
+		case err != nil:
+			return "", err
+		case lost != nil && !isMarker(*lost):
+			k.lost = now
+			return "", errSlotsLost
+		}
+		k.stored = stored
 	}
-	if at := m.header.Get(headerTime); at != k.stored {
-		k.stored = at
-		s.top.Store(0) // its sequences begin again
-	}
-	k.since, k.reconnects, k.remade = now, reconnects, remade
-	return nil
+	k.since, k.reconnects = now, reconnects
+	return k.stored, nil
 }
 
 // last is what the leader has of a key of the bucket. If there is no bucket any more it

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"strconv"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
@@ -55,10 +57,7 @@ func TestNobodyGainsASlotThatWasLost(t *testing.T) {
 			}
 			take(t, other, inbox("joe"), most, unwanted(t))
 			admin := newAdmin(t, s.Addr().String())
-			eventually(t, "the region to be as old as slots get", func() bool {
-				first, err := admin.Stream(t.Context(), "PEAL_INBOX_local_0")
-				return err == nil && first.CachedInfo().TimeStamp.Sub(first.CachedInfo().Created) > cfg.SlotTTL
-			})
+			outlive(t, admin, cfg.SlotTTL)
 
 			for range 2 { // what was lost once may be lost again
 				resume := b.HoldSlots()
@@ -86,6 +85,70 @@ func TestNobodyGainsASlotThatWasLost(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who was too fast may have stored something in the place of a slot that was lost, before
+// giving it up: whose the slot is has it again then.
+func TestALostSlotIsHeldAgainThoughAnotherWasThere(t *testing.T) {
+	t.Parallel()
+	s := natsServer(t, func(*server.Options) {})
+	cfg := at(s, "")
+	cfg.SlotTTL = 12 * time.Second // four seconds a turn
+	b, other := openAt(t, cfg), openAt(t, cfg)
+	jane := inbox("jane")
+	const most = 3
+	for range most {
+		take(t, b, jane, most, unwanted(t))
+	}
+	admin := newAdmin(t, s.Addr().String())
+	held := holders(t, admin, jane)
+	outlive(t, admin, cfg.SlotTTL)
+
+	resume := b.HoldSlots()
+	t.Cleanup(resume)
+	var seen atomic.Bool
+	stop := takers(t, other, jane, most, func() { seen.Store(true) })
+	if err := admin.DeleteStream(t.Context(), limitStream); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it to be seen that slots were lost", seen.Load)
+	for number := range most - 1 {
+		if _, err := admin.Publish(t.Context(), slotSubject(jane, slotKey(number)), []byte("too-fast")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resume()
+	last := slotKey(most - 1)
+	eventually(t, "the other slot to be held again", func() bool { return holders(t, admin, jane)[last] == held[last] })
+	bucket, err := admin.Stream(t.Context(), limitStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for number := range most - 1 {
+		if err := bucket.Purge(t.Context(), jetstream.WithPurgeSubject(slotSubject(jane, slotKey(number)))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all to be held again", func() bool { return maps.Equal(held, holders(t, admin, jane)) })
+	eventually(t, "slots to be free to be taken", func() bool {
+		x, err := other.TakeSlot(t.Context(), inbox("jim"), route, most, unwanted(t))
+		if err == nil {
+			x.Release()
+		}
+		return err == nil
+	})
+	stop()
+}
+
+func slotKey(number int) string { return route + "." + strconv.Itoa(number) }
+
+// outlive waits until the region is older than a slot can be that is not renewed.
+func outlive(t *testing.T, js jetstream.JetStream, ttl time.Duration) {
+	t.Helper()
+	eventually(t, "the region to be as old as slots get", func() bool {
+		first, err := js.Stream(t.Context(), "PEAL_INBOX_local_0")
+		return err == nil && first.CachedInfo().TimeStamp.Sub(first.CachedInfo().Created) > ttl
+	})
 }
 
 // takers want a slot of a user who has as many as may be, all the time until they are told

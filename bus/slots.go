@@ -91,8 +91,6 @@ type slots struct {
 	wake    chan struct{}
 	looking chan struct{} // capacity 1: the bucket is looked for
 	known   intactness    // of the bucket
-	top     atomic.Uint64 // the highest sequence that the bucket has given
-	remade  atomic.Uint64 // how often it was seen, or may have been, that it was made again
 
 	// Owned by the keeper.
 	began    time.Time
@@ -431,6 +429,13 @@ func (s *slots) leaveLocked(d departure) {
 	s.rouse()
 }
 
+// askLocked has the next round renew a slot.
+func (s *slots) askLocked(x *Slot) {
+	if !slices.Contains(s.asked, x) {
+		s.asked = append(s.asked, x)
+	}
+}
+
 // rouse has the keeper look at what is to be done.
 func (s *slots) rouse() {
 	select {
@@ -465,8 +470,8 @@ func (s *slots) hearClaims() error {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if x := s.seats[at]; x != nil && x.isClaim() && x.holder() != string(m.Data[text+1:]) && !slices.Contains(s.asked, x) {
-			s.asked = append(s.asked, x)
+		if x := s.seats[at]; x != nil && x.isClaim() && x.holder() != string(m.Data[text+1:]) {
+			s.askLocked(x)
 			s.rouse()
 		}
 	})

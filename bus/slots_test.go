@@ -73,14 +73,13 @@ func unwanted(t *testing.T) func() { return func() { t.Error("a slot was lost") 
 // holders reads who holds the slots and claims of a user, by key, past the bus.
 func holders(t *testing.T, js jetstream.JetStream, in peal.Inbox) map[string]string {
 	t.Helper()
-	kv, err := js.Stream(t.Context(), "KV_PEAL_LIMIT_local")
+	kv, err := js.Stream(t.Context(), limitStream)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := make(map[string]string)
 	for _, key := range []string{route + ".0", route + ".1", route + ".2", route + ".3", route + ".4", "claim.desk", "claim.phone"} {
-		subject := fmt.Sprintf("$KV.PEAL_LIMIT_local.%s.%s.%s.%s", in.Tenant, in.Namespace, bus.Escape(string(in.User)), key)
-		m, err := kv.GetLastMsgForSubject(t.Context(), subject)
+		m, err := kv.GetLastMsgForSubject(t.Context(), slotSubject(in, key))
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 		case err != nil:
@@ -90,6 +89,11 @@ func holders(t *testing.T, js jetstream.JetStream, in peal.Inbox) map[string]str
 		}
 	}
 	return all
+}
+
+// slotSubject is where the holder of a user's slot or claim is stored.
+func slotSubject(in peal.Inbox, key string) string {
+	return fmt.Sprintf("$KV.PEAL_LIMIT_local.%s.%s.%s.%s", in.Tenant, in.Namespace, bus.Escape(string(in.User)), key)
 }
 
 // Of 200 that connect at the same moment over three processes, exactly as many are
