@@ -124,6 +124,7 @@ func (s *slots) declareLost(ctx context.Context) error {
 			return unavailable("say that slots were lost", err)
 		}
 		lost = ack.Sequence
+		s.announceLost() // not all have lost their connection to it
 	}
 	// After the other: who finds this one finds that.
 	m := &nats.Msg{Subject: keySubject(s.bucket, keyIntact), Header: nats.Header{jetstream.MsgTTLHeader: {"never"}}}

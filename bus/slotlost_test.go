@@ -93,7 +93,7 @@ func TestALostSlotIsHeldAgainThoughAnotherWasThere(t *testing.T) {
 	t.Parallel()
 	s := natsServer(t, func(*server.Options) {})
 	cfg := at(s, "")
-	cfg.SlotTTL = 12 * time.Second // four seconds a turn
+	cfg.SlotTTL, cfg.Timeout = 24*time.Second, 2*time.Second // eight seconds a turn, and four until slots are free
 	b, other := openAt(t, cfg), openAt(t, cfg)
 	jane := inbox("jane")
 	const most = 3

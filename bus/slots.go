@@ -447,19 +447,34 @@ func (s *slots) rouse() {
 // hurry has all slots renewed soon, for they may be gone.
 func (s *slots) hurry() { s.hurried.Store(true) }
 
-// claimedSubject is where it is announced that a claim has another holder.
+// claimedSubject is where it is announced that a claim has another holder, or that all
+// slots were lost.
 func (s *slots) claimedSubject() string { return subject("claimed", string(s.bus.cfg.Region)) }
 
 // announce tells the other processes of a claim: its seat and its holder. It may get
 // lost, and is then seen with the next renewal.
 func (s *slots) announce(x *Slot) {
 	at := x.seat()
-	_ = s.bus.write.Publish(s.claimedSubject(), []byte(hex.EncodeToString(at[:])+" "+x.holder()))
+	s.tell(hex.EncodeToString(at[:]) + " " + x.holder())
 }
 
-// hearClaims looks at the claims of this process that others announce to have.
+// allLost is said instead of a claim.
+const allLost = "lost"
+
+// announceLost has all processes renew what they hold.
+func (s *slots) announceLost() { s.tell(allLost) }
+
+func (s *slots) tell(what string) { _ = s.bus.write.Publish(s.claimedSubject(), []byte(what)) }
+
+// hearClaims looks at the claims of this process that others announce to have, and at
+// all of its slots when they announce that those were lost.
 func (s *slots) hearClaims() error {
 	_, err := s.bus.live.Subscribe(s.claimedSubject(), func(m *nats.Msg) {
+		if string(m.Data) == allLost {
+			s.hurry()
+			s.rouse()
+			return
+		}
 		var at seat
 		const text = 2 * len(at)
 		if len(m.Data) <= text || m.Data[text] != ' ' {
