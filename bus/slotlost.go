@@ -15,12 +15,14 @@ import (
 // The bucket of slots is in memory: when all servers that have it were restarted, or
 // somebody has deleted it, it is there again and empty, and every slot looks free that
 // some process holds. So the bucket has a key that stays as long as anything does. Where
-// that is missing nobody gains a slot until each process has had the time to store again
-// what it holds; another key says so, and goes by itself.
+// that is missing it is stored again, and nobody gains a slot until each process has had
+// the time to store again what it holds.
 
 const (
 	keyIntact = "intact"
-	keyLost   = "lost"
+
+	// afterLoss is what the key says where slots may have been lost before it was stored.
+	afterLoss = "lost"
 
 	// intactFor is for how long an answer counts: servers that are all restarted take
 	// longer to be there again, or this process has lost its connection. Whoever deletes
@@ -81,11 +83,10 @@ func (s *slots) intact(ctx context.Context, since time.Time) (bucket string, err
 		return "", errSlotsLost // again
 	}
 	if stored := m.header.Get(headerTime); stored != k.stored {
-		// Whatever is remembered: sequences begin again with the memory.
-		switch lost, err := s.last(ctx, keyLost); {
+		switch restored, err := s.restored(ctx, m); {
 		case err != nil:
 			return "", err
-		case lost != nil && !isMarker(*lost):
+		case !restored:
 			k.lost = now
 			return "", errSlotsLost
 		}
@@ -106,6 +107,23 @@ func (s *slots) last(ctx context.Context, key string) (*stored, error) {
 	return m, err
 }
 
+// restored reports whether each process has had the time to store again what it holds
+// since the bucket's key was stored, by the leader's clock.
+func (s *slots) restored(ctx context.Context, key *stored) (bool, error) {
+	if string(key.data) != afterLoss {
+		return true, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, key.header.Get(headerTime))
+	if err != nil {
+		return false, fmt.Errorf("when slots were lost: %w", err)
+	}
+	bucket, err := s.bus.streams(s.bus.writes).find(ctx, s.stream)
+	if err != nil {
+		return false, unavailable("see when slots were lost", err)
+	}
+	return bucket.CachedInfo().TimeStamp.Sub(at) >= s.restoreTime(), nil
+}
+
 // declareLost has nobody gain a slot for a while. In a region that is younger than a slot
 // can be nobody has any.
 func (s *slots) declareLost(ctx context.Context) error {
@@ -113,29 +131,21 @@ func (s *slots) declareLost(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var lost uint64
+	m := &nats.Msg{Subject: keySubject(s.bucket, keyIntact), Header: nats.Header{jetstream.MsgTTLHeader: {"never"}}}
+	if !young {
+		m.Data = []byte(afterLoss)
+	}
+	switch _, err := s.bus.writes.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(0)); {
+	case isConflict(err):
+		return nil // another says so
+	case err != nil:
+		return unavailable("say that slots were lost", err)
+	}
 	if !young {
 		s.bus.log.Warn("connection slots were lost with the memory of NATS: nobody gets one until all processes have stored theirs again",
 			"bucket", s.bucket, "for", s.restoreTime())
 		s.hurry()
-		m := &nats.Msg{Subject: keySubject(s.bucket, keyLost)}
-		ack, err := s.bus.writes.PublishMsg(ctx, m, jetstream.WithMsgTTL(s.restoreTime()))
-		if err != nil {
-			return unavailable("say that slots were lost", err)
-		}
-		lost = ack.Sequence
 		s.announceLost() // not all have lost their connection to it
-	}
-	// After the other: who finds this one finds that.
-	m := &nats.Msg{Subject: keySubject(s.bucket, keyIntact), Header: nats.Header{jetstream.MsgTTLHeader: {"never"}}}
-	ack, err := s.bus.writes.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(0))
-	switch {
-	case isConflict(err):
-		return nil // another says so
-	case err != nil:
-		return unavailable("say that slots are kept", err)
-	case ack.Sequence <= lost: // made again in between, and does not have that
-		return s.declareLost(ctx)
 	}
 	return nil
 }

@@ -73,22 +73,30 @@ func unwanted(t *testing.T) func() { return func() { t.Error("a slot was lost") 
 // holders reads who holds the slots and claims of a user, by key, past the bus.
 func holders(t *testing.T, js jetstream.JetStream, in peal.Inbox) map[string]string {
 	t.Helper()
-	kv, err := js.Stream(t.Context(), limitStream)
+	all, err := readHolders(t.Context(), js, in)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return all
+}
+
+func readHolders(ctx context.Context, js jetstream.JetStream, in peal.Inbox) (map[string]string, error) {
+	kv, err := js.Stream(ctx, limitStream)
+	if err != nil {
+		return nil, err
+	}
 	all := make(map[string]string)
 	for _, key := range []string{route + ".0", route + ".1", route + ".2", route + ".3", route + ".4", "claim.desk", "claim.phone"} {
-		m, err := kv.GetLastMsgForSubject(t.Context(), slotSubject(in, key))
+		m, err := kv.GetLastMsgForSubject(ctx, slotSubject(in, key))
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 		case err != nil:
-			t.Fatal(err)
+			return nil, err
 		case len(m.Data) > 0:
 			all[key] = string(m.Data)
 		}
 	}
-	return all
+	return all, nil
 }
 
 // slotSubject is where the holder of a user's slot or claim is stored.
