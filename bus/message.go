@@ -1,6 +1,8 @@
 package bus
 
 import (
+	"time"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -12,6 +14,10 @@ type Message struct {
 	Cursor Cursor // the place of this message: everything up to and with it
 	Read   bool   // of a notification
 	Data   []byte // one line of JSON, see peal.Notification, whose "read" is Read; for an update see Update
+
+	// Stored is when JetStream had it, by the clock of the stream's leader, of one that
+	// arrived live; zero for one that was read.
+	Stored time.Time
 
 	previous uint64 // of a live message: the sequence before it in this inbox
 	frame    []byte
@@ -25,7 +31,7 @@ func (m *Message) as(read bool) *Message {
 	if m.Read == read {
 		return m
 	}
-	return &Message{Cursor: m.Cursor, Read: read, Data: withRead(m.Data, read), previous: m.previous}
+	return &Message{Cursor: m.Cursor, Read: read, Data: withRead(m.Data, read), Stored: m.Stored, previous: m.previous}
 }
 
 // Frame returns what encode makes of the message. It is made once, however
@@ -78,5 +84,6 @@ func liveMessage(m *nats.Msg, epoch Epoch) (msg *Message, ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	return &Message{Cursor: Cursor{Epoch: epoch, Seq: seq}, Data: m.Data, previous: previous}, true
+	stored, _ := time.Parse(time.RFC3339Nano, m.Header.Get(headerTime)) // nothing but a measurement depends on it
+	return &Message{Cursor: Cursor{Epoch: epoch, Seq: seq}, Data: m.Data, Stored: stored, previous: previous}, true
 }

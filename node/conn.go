@@ -47,11 +47,11 @@ var farewell = map[reason]struct{ code, message string }{
 // behind it. A poll that waits is the other.
 type transport interface {
 	// offer takes a frame of the feed to be written, all or none, and never
-	// blocks. at is where the reader is after it; zero if it does not tell. After
-	// it has answered false the transport calls Feed.Resume when there is room.
+	// blocks. at is where the reader is after it; zero if it does not tell. stored is
+	// when what has just happened was; zero for anything else. After it has answered false the transport calls Feed.Resume when there is room.
 	// What it has taken and not begun to write it may drop, with Feed.Rewind,
 	// after which it is offered again.
-	offer(frame []byte, at bus.Cursor) bool
+	offer(frame []byte, at bus.Cursor, stored time.Time) bool
 
 	// offerUpdate is offer for a ticket update with its frame. It may be told
 	// together with others of its ticket.
@@ -77,10 +77,11 @@ type conn struct {
 	spoke     spoke
 	ended     atomic.Pointer[reason] // nil: it is not
 	opened    time.Time
-	lifetime  time.Duration // after opened; 0: no bound
-	takesOver bool          // it follows by a durable, which is another's until then
-	durable   *bus.Durable  // that it follows by; nil: by its own cursor
-	proof     *proof        // of what the peer has received, for the durable
+	tenant    *tenantMetrics // of its tenant; nil if that is not counted
+	lifetime  time.Duration  // after opened; 0: no bound
+	takesOver bool           // it follows by a durable, which is another's until then
+	durable   *bus.Durable   // that it follows by; nil: by its own cursor
+	proof     *proof         // of what the peer has received, for the durable
 
 	// Owned by watchCallers.
 	going bool // it is being let go, in its turn
@@ -112,19 +113,19 @@ func (c *conn) Deliver(m *bus.Message) bool {
 		c.node.metrics.unsendable.Inc()
 		return true
 	}
-	if !c.transport.offer(f, m.Cursor) {
+	if !c.transport.offer(f, m.Cursor, m.Stored) {
 		return false
 	}
-	c.node.metrics.delivered.Inc()
+	c.node.metrics.delivers(c)
 	return true
 }
 
 // Gap implements bus.Sink.
-func (c *conn) Gap(g bus.Gap) bool { return c.transport.offer(gapFrame(g), g.Cursor) }
+func (c *conn) Gap(g bus.Gap) bool { return c.transport.offer(gapFrame(g), g.Cursor, time.Time{}) }
 
 // State implements bus.Sink.
 func (c *conn) State(s bus.ReadState) bool {
-	return c.outlived() || c.transport.offer(stateFrame(s), bus.Cursor{})
+	return c.outlived() || c.transport.offer(stateFrame(s), bus.Cursor{}, time.Time{})
 }
 
 // end ends the connection for a reason of the server's. Only the first call

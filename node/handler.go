@@ -43,8 +43,9 @@ type handler struct {
 	peer    *peer
 	alone   bool // no other response shares the peer's connection
 	timeout time.Duration
-	grace   time.Duration // stallAfter, but for tests
-	feed    *bus.Feed     // set by begin, before anything is offered
+	grace   time.Duration          // stallAfter, but for tests
+	feed    *bus.Feed              // set by begin, before anything is offered
+	wrote   func(oldest time.Time) // called after each write of what has just happened
 
 	mu        sync.Mutex // protects the rest
 	changed   sync.Cond  // something to write, or the end
@@ -57,6 +58,7 @@ type handler struct {
 	returning bool       // the feed was sent back and is not there yet
 	refused   bool       // the feed waits for Resume
 	written   bool       // something is to be seen off with a flush
+	oldest    time.Time  // when the oldest of it was stored; zero: that is not to be measured
 	watch     *time.Timer
 	watching  bool        // the timer is running
 	pace      pace        // of ticket updates
@@ -72,23 +74,25 @@ type waiting struct {
 	at    bus.Cursor // where its reader is after it; zero if it does not tell
 	owed  bool       // the feed's: if it is dropped, it has to be offered again
 
+	stored time.Time // when what it tells of was; zero if that is not to be measured
+
 	update *peal.TicketUpdate // that it tells of, if it does; shared, not to be changed
 }
 
 // tells reports whether the frame moves its reader on.
 func (w waiting) tells() bool { return !w.at.IsZero() }
 
-func newHandler(w http.ResponseWriter, r *http.Request, timeout time.Duration) *handler {
+func newHandler(w http.ResponseWriter, r *http.Request, timeout time.Duration, wrote func(oldest time.Time)) *handler {
 	h := &handler{
-		w: w, out: http.NewResponseController(w), timeout: timeout, grace: stallAfter,
+		w: w, out: http.NewResponseController(w), timeout: timeout, grace: stallAfter, wrote: wrote,
 		peer: peerOf(r.Context()), alone: r.ProtoMajor == 1,
 	}
 	h.changed.L = &h.mu
 	return h
 }
 
-func (h *handler) offer(frame []byte, at bus.Cursor) bool {
-	return h.accept(waiting{frame: frame, size: len(frame), at: at, owed: true})
+func (h *handler) offer(frame []byte, at bus.Cursor, stored time.Time) bool {
+	return h.accept(waiting{frame: frame, size: len(frame), at: at, owed: true, stored: stored})
 }
 
 func (h *handler) offerUpdate(u *bus.Update, frame []byte) bool {
@@ -179,7 +183,7 @@ func (h *handler) begin(first []byte, feed *bus.Feed) {
 	if feed.Start().Gap {
 		at = bus.Cursor{} // the gap will tell it
 	}
-	h.offer(first, at)
+	h.offer(first, at, time.Time{})
 }
 
 // run writes what is offered until the connection ends, and returns why. The
@@ -244,6 +248,9 @@ func (h *handler) takeLocked() []byte {
 	if w.tells() {
 		h.place = w.at
 	}
+	if h.oldest.IsZero() {
+		h.oldest = w.stored
+	}
 	if w.update != nil {
 		h.pace.begin(w.update.TicketID, time.Now())
 	}
@@ -275,6 +282,10 @@ func (h *handler) rest() {
 	h.movedLocked()
 	h.began = time.Time{}
 	h.flushed = h.place
+	if !h.oldest.IsZero() {
+		h.wrote(h.oldest)
+		h.oldest = time.Time{}
+	}
 	if h.why == "" {
 		// HTTP/2 resets the stream at its deadline even if nothing is being written.
 		h.out.SetWriteDeadline(time.Time{})

@@ -80,10 +80,12 @@ func (m *moody) want(t *testing.T, want []string) {
 	}
 }
 
+func unmeasured(time.Time) {}
+
 // attend follows an inbox for a peer until the test ends, as connect does.
 func attend(t *testing.T, n *Node, after bus.Cursor, peer *moody, grace time.Duration) *handler {
 	t.Helper()
-	h := newHandler(peer, httptest.NewRequest("GET", "/", nil), time.Minute)
+	h := newHandler(peer, httptest.NewRequest("GET", "/", nil), time.Minute, unmeasured)
 	h.grace = grace
 	feed, err := n.bus.Follow(t.Context(), janes, after, &conn{node: n, caller: auth.Caller{Inbox: janes, Expires: time.Now().Add(time.Hour)}, transport: h})
 	if err != nil {
@@ -120,7 +122,7 @@ func tell(t *testing.T, b *bus.Bus, id string) {
 func TestNothingAfterTheTokenBeforeTheWheelTurns(t *testing.T) {
 	n := New(Config{}, nil, bustest.New(t, nil))
 	m := &moody{ResponseWriter: httptest.NewRecorder(), mood: func() {}}
-	h := newHandler(m, httptest.NewRequest("GET", "/", nil), time.Minute)
+	h := newHandler(m, httptest.NewRequest("GET", "/", nil), time.Minute, unmeasured)
 	c := &conn{node: n, caller: auth.Caller{Inbox: janes, Expires: time.Now().Add(time.Second)}, transport: h} // in no wheel
 	feed, err := n.bus.Follow(t.Context(), janes, bus.Cursor{}, c)
 	if err != nil {
@@ -297,8 +299,8 @@ func TestStallSendsBackTheReadState(t *testing.T) {
 // A feed can be sent back to a place only. Before there is one nothing is
 // dropped that it would have to offer again.
 func TestStallKeepsTheReadStateWithoutAPlace(t *testing.T) {
-	h := newHandler(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), time.Minute)
-	h.offer(stateFrame(bus.ReadState{}), bus.Cursor{})
+	h := newHandler(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), time.Minute, unmeasured)
+	h.offer(stateFrame(bus.ReadState{}), bus.Cursor{}, time.Time{})
 	h.mu.Lock()
 	h.dropLocked()
 	h.mu.Unlock()

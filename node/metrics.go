@@ -10,9 +10,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pealhq/peal"
 )
 
-// metrics is every metric of a node, on one page.
+// metrics is every metric of a node, on one page: newMetrics has all their names, with
+// unit and help. count.go is how they are counted.
 type metrics struct {
 	registry *prometheus.Registry
 
@@ -31,40 +34,16 @@ type metrics struct {
 	inbox      *prometheus.HistogramVec
 	waiting    prometheus.Gauge
 	settled    *prometheus.HistogramVec
+	latency    prometheus.Histogram
+
+	ofTenants map[peal.Tenant]*tenantMetrics // of those that have some of their own
+	ofOthers  *tenantMetrics                 // of all others together; nil if no tenant has
 }
 
-// opens counts a connection, or a poll that begins to wait.
-func (m *metrics) opens(c *conn) {
-	if c.polls {
-		m.waiting.Inc()
-		return
-	}
-	m.open.Inc()
-	m.byRoute.WithLabelValues(c.route).Inc()
-	m.opened.Inc()
-}
-
-// leaves counts the end of what opens has counted.
-func (m *metrics) leaves(c *conn, why reason) {
-	if c.polls {
-		m.waiting.Dec()
-		return
-	}
-	m.open.Dec()
-	m.byRoute.WithLabelValues(c.route).Dec()
-	m.ended.WithLabelValues(string(why)).Inc()
-	m.age.Observe(time.Since(c.opened).Seconds())
-}
-
-// took observes how long a call of the inbox took that began then.
-func (m *metrics) took(call string, began time.Time) {
-	m.inbox.WithLabelValues(call).Observe(time.Since(began).Seconds())
-}
-
-// Settled counts a ticket event that was worked on in this process, by what became
-// of it and how long ago it was stored.
-func (n *Node) Settled(outcome string, age time.Duration) {
-	n.metrics.settled.WithLabelValues(outcome).Observe(age.Seconds())
+// tenantMetrics are what is counted of a tenant's connections.
+type tenantMetrics struct {
+	open      prometheus.Gauge
+	delivered prometheus.Counter
 }
 
 // page serves the metrics, in whatever state the node is.
@@ -92,8 +71,11 @@ func newMetrics(n *Node) *metrics {
 		inbox:      prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_inbox_request_duration_seconds", Help: "How long it took to list, to count and to mark what is read, in seconds.", Buckets: durations}, []string{"call"}),
 		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_polls_waiting", Help: "Long polls that wait for a notification. They are not among the connections."}),
 	}
+	// From half a millisecond, as it is within one machine, to what a slow peer may take.
+	m.latency = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_delivery_duration_seconds", Help: "How long after a notification was stored it was written to a connection that was open by then, in seconds; of several in one write the oldest. By the clocks of the NATS server and of this node.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}})
 	m.settled = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_event_settled_seconds", Help: "How long after they were stored ticket events were settled here, by what became of them, in seconds.", Buckets: append(durations, 10, 60, 600)}, []string{"outcome"})
-	r.MustRegister(m.open, m.byRoute, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.events, m.inbox, m.waiting, m.settled)
+	r.MustRegister(m.open, m.byRoute, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.events, m.inbox, m.waiting, m.settled, m.latency)
+	m.countTenants(n.cfg.MetricsTenants)
 
 	s := n.bus.Stats()
 	for _, c := range []struct {
@@ -156,9 +138,38 @@ func newMetrics(n *Node) *metrics {
 	})
 	gauge("peal_revocations", "Revocations that tokens are held against.", func() float64 { return float64(n.verifier.Revocations().Len()) })
 	gauge("peal_revocations_unseen_seconds", "For how long the revocations that are stored could not be seen; 0 while they can.", func() float64 { return n.bus.RevocationsUnseen().Seconds() })
-	r.MustRegister(realmKeys{n})
+	r.MustRegister(realmKeys{n}) // keysAge, keysCount, keysRefreshes below
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "peal_build_info", Help: "1, with the version of this program."}, []string{"version", "go"})
 	build.WithLabelValues(n.cfg.Version, runtime.Version()).Set(1)
 	r.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
+
+// countTenants has some tenants counted on their own. The list is the operator's, and so
+// bounded: a label for each tenant would be a series for each, on each node.
+func (m *metrics) countTenants(tenants []peal.Tenant) {
+	if len(tenants) == 0 {
+		return
+	}
+	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "peal_tenant_connections", Help: "Open connections of the tenants that are named in the configuration, and of all others together."}, []string{"tenant"})
+	delivered := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peal_tenant_notifications_delivered_total", Help: "Notifications handed to connections of the tenants that are named in the configuration, and of all others together."}, []string{"tenant"})
+	m.registry.MustRegister(open, delivered)
+	ofTenant := func(label string) *tenantMetrics {
+		return &tenantMetrics{open.WithLabelValues(label), delivered.WithLabelValues(label)}
+	}
+	m.ofTenants = make(map[peal.Tenant]*tenantMetrics, len(tenants))
+	for _, t := range tenants {
+		m.ofTenants[t] = ofTenant(string(t))
+	}
+	m.ofOthers = ofTenant("other")
+}
+
+// Of each realm; realmKeys collects them.
+var (
+	keysAge = prometheus.NewDesc("peal_realm_keys_age_seconds",
+		"How old the keys of a realm are, since they were last fetched; +Inf if never. They serve for a day.", []string{"realm"}, nil)
+	keysCount = prometheus.NewDesc("peal_realm_keys",
+		"How many keys of a realm can be used.", []string{"realm"}, nil)
+	keysRefreshes = prometheus.NewDesc("peal_realm_key_refreshes_total",
+		"Fetches of a realm's keys, by how they went.", []string{"realm", "result"}, nil)
+)

@@ -119,6 +119,11 @@ type Config struct {
 	// Roles are what this process does, as the status page tells: edge, dispatch.
 	Roles []string
 
+	// MetricsTenants are the tenants whose connections are counted on their own too, and
+	// those of all others together. Empty means none are. Each costs two series on each
+	// node.
+	MetricsTenants []peal.Tenant
+
 	// Version is what is told of this program in metrics and on the status page.
 	Version string
 

@@ -63,7 +63,7 @@ func (s *screen) Write(b []byte) (int, error) {
 // show runs a connection towards a screen in the bubble of a test. ended is closed when
 // it has ended.
 func show(t *testing.T, s *screen) (h *handler, why func() reason) {
-	h = newHandler(s, httptest.NewRequest("GET", "/", nil), time.Minute)
+	h = newHandler(s, httptest.NewRequest("GET", "/", nil), time.Minute, unmeasured)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan reason, 1)
 	go func() { ended <- h.run(ctx) }()
@@ -267,9 +267,9 @@ func TestHeartbeatsBetweenUpdates(t *testing.T) {
 
 // A gap is not overtaken: what is told before it is of before.
 func TestUpdateAfterAGapSupersedesNothingBefore(t *testing.T) {
-	h := newHandler(newScreen(), httptest.NewRequest("GET", "/", nil), time.Minute)
+	h := newHandler(newScreen(), httptest.NewRequest("GET", "/", nil), time.Minute, unmeasured)
 	offerUpdate(t, h, updateAt(1, "1"))
-	h.offer(gapFrame(bus.Gap{Code: bus.UnknownCursor, Cursor: placeOf(5)}), placeOf(5))
+	h.offer(gapFrame(bus.Gap{Code: bus.UnknownCursor, Cursor: placeOf(5)}), placeOf(5), time.Time{})
 	offerUpdate(t, h, updateAt(6, "2"))
 	offerUpdate(t, h, updateAt(7, "1"))
 	var at []uint64
@@ -284,7 +284,7 @@ func TestUpdateAfterAGapSupersedesNothingBefore(t *testing.T) {
 // What waits is bounded also while everything is superseded, and it is known how much
 // that is.
 func TestSupersededUpdatesTakeNoRoom(t *testing.T) {
-	h := newHandler(newScreen(), httptest.NewRequest("GET", "/", nil), time.Minute)
+	h := newHandler(newScreen(), httptest.NewRequest("GET", "/", nil), time.Minute, unmeasured)
 	for seq := range uint64(100_000) {
 		offerUpdate(t, h, updateAt(seq+1, fmt.Sprint(seq%100), peal.ChangeStatus))
 	}
@@ -336,7 +336,7 @@ func TestStallsLoseNoUpdate(t *testing.T) {
 	for range peers {
 		s := newScreen()
 		all = append(all, s)
-		h := newHandler(&stops{s}, httptest.NewRequest("GET", "/", nil), time.Minute)
+		h := newHandler(&stops{s}, httptest.NewRequest("GET", "/", nil), time.Minute, unmeasured)
 		h.grace = time.Millisecond
 		c := &conn{node: n, transport: h, caller: auth.Caller{Expires: time.Now().Add(time.Hour)}}
 		feed, err := n.bus.FollowTickets(t.Context(), janes.Tenant, bus.Cursor{}, &list{c, bus.NewViewer(janes, false)})

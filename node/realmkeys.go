@@ -12,15 +12,6 @@ import (
 // configuration.
 type realmKeys struct{ node *Node }
 
-var (
-	keysAge = prometheus.NewDesc("peal_realm_keys_age_seconds",
-		"How old the keys of a realm are, since they were last fetched; +Inf if never. They serve for a day.", []string{"realm"}, nil)
-	keysCount = prometheus.NewDesc("peal_realm_keys",
-		"How many keys of a realm can be used.", []string{"realm"}, nil)
-	keysRefreshes = prometheus.NewDesc("peal_realm_key_refreshes_total",
-		"Fetches of a realm's keys, by how they went.", []string{"realm", "result"}, nil)
-)
-
 // Describe implements prometheus.Collector.
 func (realmKeys) Describe(to chan<- *prometheus.Desc) {
 	to <- keysAge

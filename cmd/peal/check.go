@@ -81,6 +81,9 @@ func (s *settings) check() error {
 	if s.natsListen != "" && s.nats != "" {
 		return usagef("--nats-listen is of the embedded NATS: leave it out with --nats")
 	}
+	if _, err := s.readTenants(); err != nil {
+		return err
+	}
 	if s.retain < time.Minute {
 		return usagef("retain must be at least 1m")
 	}

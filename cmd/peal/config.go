@@ -50,6 +50,7 @@ type settings struct {
 	corsOrigins     string // separated by commas
 	localOrigins    bool   // set by dev alone
 	cookieSessions  bool
+	metricsTenants  string // separated by commas
 	logFormat       string
 	readyJSON       bool
 	printRealms     bool
@@ -118,6 +119,7 @@ func newSettings(d defaults) *settings {
 		{name: "action-hosts", help: "hosts that an absolute actionUrl may name", value: str(&s.actionHosts, ""), fileOnly: true, list: true},
 		{name: "cors-origins", help: "origins whose pages may use the API from a browser, such as https://app.example.com", value: str(&s.corsOrigins, ""), fileOnly: true, list: true},
 		{name: "cookie-sessions", help: "let a browser's own EventSource connect by a session cookie, true or false; needs HTTPS", value: on(&s.cookieSessions), fileOnly: true},
+		{name: "metrics-tenants", help: "tenants whose connections have metrics of their own, 50 at most", value: str(&s.metricsTenants, ""), fileOnly: true, list: true},
 		{name: "partitions", help: "streams that share the inboxes, when a region is created; 0: 1 embedded, 8 in a cluster", value: num(&s.partitions, 0), fileOnly: true},
 		{name: "replicas", help: "of each stream when it is created; 0: 1 embedded, 3 in a cluster", value: num(&s.replicas, 0), fileOnly: true},
 		{name: "retain", help: "how long a notification is kept", value: dur(&s.retain, 30*24*time.Hour), fileOnly: true},

@@ -167,6 +167,12 @@ func TestUsage(t *testing.T) {
 	origins := write("origins.yaml", "cors-origins: [https://app.example, https://desk.example/]\n")
 	cookies := write("cookies.yaml", "cookie-sessions: sometimes\n")
 	replicas := write("replicas.yaml", "replicas: 99\n")
+	tenants := write("tenants.yaml", "metrics-tenants: [11111111-1111-4111-8111-111111111111, acme]\n")
+	many := ""
+	for i := range 51 {
+		many += fmt.Sprintf("- %08d-1111-4111-8111-111111111111\n", i)
+	}
+	everybody := write("everybody.yaml", "metrics-tenants:\n"+many)
 	negative := write("negative.yaml", "connects-per-user: -1\n")
 	ages := write("ages.yaml", "max-connection-age: 5s\n")
 	otherwise := write("otherwise.yaml", "limit-without-nats: maybe\n")
@@ -222,6 +228,8 @@ func TestUsage(t *testing.T) {
 		{"connections that are hardly open", []string{"config", "check", "--config", ages}, 2, []string{"max-connection-age", "1m"}},
 		{"limit above all slots", []string{"config", "check", "--max-connections-per-user", "1001"}, 2, []string{"--max-connections-per-user", "1000"}},
 		{"limit without NATS otherwise", []string{"config", "check", "--config", otherwise}, 2, []string{"limit-without-nats", "refuse", "local"}},
+		{"a tenant that is none", []string{"config", "check", "--config", tenants}, 2, []string{"metrics-tenants", "UUID"}},
+		{"metrics of everybody", []string{"config", "check", "--config", everybody}, 2, []string{"metrics-tenants", "50 at most"}},
 		{"negative connects", []string{"config", "check", "--config", negative}, 2, []string{"connects-per-user"}},
 		{"negative requests", []string{"config", "check", "--config", requests}, 2, []string{"requests-per-user"}},
 		{"negative events", []string{"config", "check", "--config", events}, 2, []string{"events-per-tenant"}},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/dispatch"
@@ -116,10 +117,40 @@ func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 		Origins:            s.origins(),
 		LocalOrigins:       s.localOrigins,
 		Cookies:            s.cookieSessions,
+		MetricsTenants:     s.tenants(),
 		Version:            version,
 		Logger:             log,
 	}
 }
+
+// tenants are those that have metrics of their own; check has read them.
+func (s *settings) tenants() (all []peal.Tenant) {
+	all, _ = s.readTenants()
+	return all
+}
+
+// readTenants reads metrics-tenants.
+func (s *settings) readTenants() (all []peal.Tenant, err error) {
+	if s.metricsTenants == "" {
+		return nil, nil
+	}
+	for _, id := range strings.Split(s.metricsTenants, ",") {
+		t, err := peal.ParseTenant(strings.TrimSpace(id))
+		if err != nil {
+			return nil, usagef("metrics-tenants: %s", strings.TrimPrefix(err.Error(), "tenant: "))
+		}
+		if !slices.Contains(all, t) {
+			all = append(all, t)
+		}
+	}
+	if len(all) > maxMetricsTenants {
+		return nil, usagef("metrics-tenants must be %d at most: each has a series of its own on each node", maxMetricsTenants)
+	}
+	return all, nil
+}
+
+// maxMetricsTenants bounds what a scrape of a node has for tenants.
+const maxMetricsTenants = 50
 
 // What may become of new connections when JetStream does not say how many a user has.
 const (
