@@ -1,5 +1,5 @@
 // Package e2e holds nothing but tests against the real binary: other people's
-// event stream clients, a browser's own, other people's issuer of tokens, and our
-// client and bell in a browser. It is a module of its own, so that what they need
+// event stream clients, a browser's own, other people's issuer of tokens, our client
+// and bell in a browser, and what Prometheus and Grafana are given. It is a module of its own, so that what they need
 // does not become what peal needs. make e2e runs it.
 package e2e

@@ -10,3 +10,5 @@ require (
 )
 
 require golang.org/x/oauth2 v0.37.0
+
+require go.yaml.in/yaml/v4 v4.0.0
