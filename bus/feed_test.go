@@ -177,6 +177,7 @@ func TestHoleBeforeWhatWasKeptAside(t *testing.T) {
 	}
 	lose("n2")
 	publish(t, b, "n3", jane) // has n2 read
+	eventually(t, "the feed keeps n3", func() bool { n, _ := b.Aside(jane); return n == 1 })
 	eventually(t, "the read is answered", h.answered)
 	lose("n4")
 	publish(t, b, "n5", jane)
