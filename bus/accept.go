@@ -32,7 +32,7 @@ func (b *Bus) Accept(ctx context.Context, t peal.Tenant, events ...peal.TicketEv
 	for _, e := range events {
 		if _, seen := at[e.ID]; !seen {
 			at[e.ID] = len(o.posts)
-			o.add(b.events, b.eventMessage(t, e))
+			o.add(b.events, b.eventMessage(ctx, t, e))
 		}
 	}
 	err := b.writable()
@@ -60,8 +60,8 @@ func (b *Bus) Accept(ctx context.Context, t peal.Tenant, events ...peal.TicketEv
 
 // eventMessage makes the stored form of an event, which is what publishers on the
 // bus send too.
-func (b *Bus) eventMessage(t peal.Tenant, e peal.TicketEvent) *nats.Msg {
-	return &nats.Msg{
+func (b *Bus) eventMessage(ctx context.Context, t peal.Tenant, e peal.TicketEvent) *nats.Msg {
+	m := &nats.Msg{
 		Subject: subject("event", string(b.cfg.Region), string(t), escape(e.Ticket.ID)),
 		Data:    e.Encode(),
 		Header: nats.Header{
@@ -70,4 +70,6 @@ func (b *Bus) eventMessage(t peal.Tenant, e peal.TicketEvent) *nats.Msg {
 			headerType:            {string(e.Type)},
 		},
 	}
+	traced(ctx, m.Header)
+	return m
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Message is a stored notification on its way to the followers of its inbox, or a
@@ -19,6 +20,10 @@ type Message struct {
 	// arrived live; zero for one that was read.
 	Stored time.Time
 
+	// Origin is what it belongs to whose tracing wants to know of its delivery, as who
+	// stored it has said, of one that arrived live. Not valid: nobody wants to.
+	Origin trace.SpanContext
+
 	previous uint64 // of a live message: the sequence before it in this inbox
 	frame    []byte
 
@@ -31,7 +36,7 @@ func (m *Message) as(read bool) *Message {
 	if m.Read == read {
 		return m
 	}
-	return &Message{Cursor: m.Cursor, Read: read, Data: withRead(m.Data, read), Stored: m.Stored, previous: m.previous}
+	return &Message{Cursor: m.Cursor, Read: read, Data: withRead(m.Data, read), Stored: m.Stored, Origin: m.Origin, previous: m.previous}
 }
 
 // Frame returns what encode makes of the message. It is made once, however
@@ -85,5 +90,5 @@ func liveMessage(m *nats.Msg, epoch Epoch) (msg *Message, ok bool) {
 		return nil, false
 	}
 	stored, _ := time.Parse(time.RFC3339Nano, m.Header.Get(headerTime)) // nothing but a measurement depends on it
-	return &Message{Cursor: Cursor{Epoch: epoch, Seq: seq}, Data: m.Data, Stored: stored, previous: previous}, true
+	return &Message{Cursor: Cursor{Epoch: epoch, Seq: seq}, Data: m.Data, Stored: stored, Origin: originOf(m.Header), previous: previous}, true
 }

@@ -69,7 +69,7 @@ func (b *Bus) Publish(ctx context.Context, publications ...Publication) (Publish
 			}
 			seen[c] = true
 			part, pl := b.partition(in)
-			o.add(part.publisher, b.message(in, pl, p.Notification, body))
+			o.add(part.publisher, b.message(ctx, in, pl, p.Notification, body))
 		}
 	}
 	if err := b.store(ctx, o); err != nil {
@@ -175,8 +175,8 @@ const lookAtDisk = 250 * time.Millisecond
 
 // message makes the stored form of a notification: its body is the data of the
 // SSE event, byte for byte.
-func (b *Bus) message(in peal.Inbox, pl place, n peal.Notification, body []byte) *nats.Msg {
-	return &nats.Msg{
+func (b *Bus) message(ctx context.Context, in peal.Inbox, pl place, n peal.Notification, body []byte) *nats.Msg {
+	m := &nats.Msg{
 		Subject: pl.subject("inbox", b.cfg.Region),
 		Data:    body,
 		Header: nats.Header{
@@ -185,6 +185,8 @@ func (b *Bus) message(in peal.Inbox, pl place, n peal.Notification, body []byte)
 			headerType:            {string(n.Type)},
 		},
 	}
+	traced(ctx, m.Header)
+	return m
 }
 
 // notificationID is the message id of a notification in an inbox.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pealhq/peal"
 )
@@ -44,6 +45,8 @@ type Task struct {
 	Stored    time.Time // when it was, by JetStream's clock
 	Tries     int       // how often it was given to a worker, this time among them
 	Partition int       // those of one are worked on one after the other
+
+	Origin trace.SpanContext // what it belongs to, as who published it has said; not valid: nothing
 
 	// Again: it was worked on before under another guise, any time ago: it was a dead
 	// letter, or JetStream had kept it though it was done.
@@ -277,6 +280,7 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg) {
 		Data: msg.Data(), MessageID: msg.Headers().Get(nats.MsgIdHdr), Stored: meta.Timestamp, Tries: int(meta.NumDelivered),
 		Partition: w.partition,
 		bus:       w.bus, msg: msg, seq: meta.Sequence.Stream, subject: msg.Subject(), event: msg.Headers().Get(headerEvent),
+		Origin: originOf(msg.Headers()),
 	}
 	t.Again = t.event != ""
 	t.tenant, t.ticket = workTokens(msg.Subject())

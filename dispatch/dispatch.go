@@ -7,6 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 )
@@ -24,6 +27,10 @@ type Config struct {
 	// Settled, if not nil, is called for each event that is done or has become a
 	// dead letter, with how long ago it was stored. It is called concurrently.
 	Settled func(Outcome, time.Duration)
+
+	// Tracer records the work on each event, as part of what the event belongs to. nil
+	// records nothing.
+	Tracer trace.Tracer
 
 	// Logger gets one line when something begins to matter and one when it
 	// ends. nil discards them.
@@ -65,6 +72,9 @@ func New(cfg Config, b *bus.Bus, directory func() *auth.Directory) (*Dispatcher,
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = noop.Tracer{}
 	}
 	return &Dispatcher{cfg: cfg, log: cfg.Logger, bus: b, directory: directory, rules: rules, late: lateAfter, troubled: make(map[int]bool)}, nil
 }

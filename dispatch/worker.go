@@ -16,7 +16,7 @@ import (
 // what it needs is away, or it is a dead letter if the reason is its own.
 func (d *Dispatcher) work(ctx context.Context, task *bus.Task) {
 	j := &job{d: d, task: task}
-	err := j.safely(ctx)
+	err := d.recorded(ctx, j)
 	switch {
 	case err == nil:
 		err = task.Done(ctx)

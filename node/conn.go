@@ -47,11 +47,11 @@ var farewell = map[reason]struct{ code, message string }{
 // behind it. A poll that waits is the other.
 type transport interface {
 	// offer takes a frame of the feed to be written, all or none, and never
-	// blocks. at is where the reader is after it; zero if it does not tell. stored is
-	// when what has just happened was; zero for anything else. After it has answered false the transport calls Feed.Resume when there is room.
+	// blocks. at is where the reader is after it; zero if it does not tell. live is
+	// the message if it has just been stored; nil for anything else. After it has answered false the transport calls Feed.Resume when there is room.
 	// What it has taken and not begun to write it may drop, with Feed.Rewind,
 	// after which it is offered again.
-	offer(frame []byte, at bus.Cursor, stored time.Time) bool
+	offer(frame []byte, at bus.Cursor, live *bus.Message) bool
 
 	// offerUpdate is offer for a ticket update with its frame. It may be told
 	// together with others of its ticket.
@@ -113,19 +113,27 @@ func (c *conn) Deliver(m *bus.Message) bool {
 		c.node.metrics.unsendable.Inc()
 		return true
 	}
-	if !c.transport.offer(f, m.Cursor, m.Stored) {
+	if !c.transport.offer(f, m.Cursor, live(m)) {
 		return false
 	}
 	c.node.metrics.delivers(c)
 	return true
 }
 
+// live returns the message if it has just been stored, and was not read.
+func live(m *bus.Message) *bus.Message {
+	if m.Stored.IsZero() {
+		return nil
+	}
+	return m
+}
+
 // Gap implements bus.Sink.
-func (c *conn) Gap(g bus.Gap) bool { return c.transport.offer(gapFrame(g), g.Cursor, time.Time{}) }
+func (c *conn) Gap(g bus.Gap) bool { return c.transport.offer(gapFrame(g), g.Cursor, nil) }
 
 // State implements bus.Sink.
 func (c *conn) State(s bus.ReadState) bool {
-	return c.outlived() || c.transport.offer(stateFrame(s), bus.Cursor{}, time.Time{})
+	return c.outlived() || c.transport.offer(stateFrame(s), bus.Cursor{}, nil)
 }
 
 // end ends the connection for a reason of the server's. Only the first call

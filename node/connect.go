@@ -62,7 +62,7 @@ func (n *Node) connect(w http.ResponseWriter, r *request, of bus.Followed, follo
 		return err
 	}
 
-	h := newHandler(w, r.Request, n.cfg.WriteTimeout, n.metrics.wrote)
+	h := newHandler(w, r.Request, n.cfg.WriteTimeout, n.wrote)
 	c := &conn{node: n, caller: caller, transport: h, route: strings.TrimPrefix(r.route, Base+"/ticket/sse/"), takesOver: name != ""}
 	var first badge
 	feed, err := n.seated(r, c, func(ctx context.Context) (feed *bus.Feed, err error) {

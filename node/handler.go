@@ -43,22 +43,22 @@ type handler struct {
 	peer    *peer
 	alone   bool // no other response shares the peer's connection
 	timeout time.Duration
-	grace   time.Duration          // stallAfter, but for tests
-	feed    *bus.Feed              // set by begin, before anything is offered
-	wrote   func(oldest time.Time) // called after each write of what has just happened
+	grace   time.Duration             // stallAfter, but for tests
+	feed    *bus.Feed                 // set by begin, before anything is offered
+	wrote   func(oldest *bus.Message) // called after each write of what has just been stored
 
 	mu        sync.Mutex // protects the rest
 	changed   sync.Cond  // something to write, or the end
 	pending   []waiting
-	size      int        // of pending, in bytes
-	place     bus.Cursor // everything up to it is on the wire, or in the write under way
-	flushed   bus.Cursor // everything up to it is the kernel's to send
-	began     time.Time  // the write under way; zero between writes
-	stalled   bool       // the write under way takes too long
-	returning bool       // the feed was sent back and is not there yet
-	refused   bool       // the feed waits for Resume
-	written   bool       // something is to be seen off with a flush
-	oldest    time.Time  // when the oldest of it was stored; zero: that is not to be measured
+	size      int          // of pending, in bytes
+	place     bus.Cursor   // everything up to it is on the wire, or in the write under way
+	flushed   bus.Cursor   // everything up to it is the kernel's to send
+	began     time.Time    // the write under way; zero between writes
+	stalled   bool         // the write under way takes too long
+	returning bool         // the feed was sent back and is not there yet
+	refused   bool         // the feed waits for Resume
+	written   bool         // something is to be seen off with a flush
+	oldest    *bus.Message // the first of it that has just been stored
 	watch     *time.Timer
 	watching  bool        // the timer is running
 	pace      pace        // of ticket updates
@@ -74,7 +74,7 @@ type waiting struct {
 	at    bus.Cursor // where its reader is after it; zero if it does not tell
 	owed  bool       // the feed's: if it is dropped, it has to be offered again
 
-	stored time.Time // when what it tells of was; zero if that is not to be measured
+	live *bus.Message // that it tells of, if that has just been stored
 
 	update *peal.TicketUpdate // that it tells of, if it does; shared, not to be changed
 }
@@ -82,7 +82,7 @@ type waiting struct {
 // tells reports whether the frame moves its reader on.
 func (w waiting) tells() bool { return !w.at.IsZero() }
 
-func newHandler(w http.ResponseWriter, r *http.Request, timeout time.Duration, wrote func(oldest time.Time)) *handler {
+func newHandler(w http.ResponseWriter, r *http.Request, timeout time.Duration, wrote func(oldest *bus.Message)) *handler {
 	h := &handler{
 		w: w, out: http.NewResponseController(w), timeout: timeout, grace: stallAfter, wrote: wrote,
 		peer: peerOf(r.Context()), alone: r.ProtoMajor == 1,
@@ -91,8 +91,8 @@ func newHandler(w http.ResponseWriter, r *http.Request, timeout time.Duration, w
 	return h
 }
 
-func (h *handler) offer(frame []byte, at bus.Cursor, stored time.Time) bool {
-	return h.accept(waiting{frame: frame, size: len(frame), at: at, owed: true, stored: stored})
+func (h *handler) offer(frame []byte, at bus.Cursor, live *bus.Message) bool {
+	return h.accept(waiting{frame: frame, size: len(frame), at: at, owed: true, live: live})
 }
 
 func (h *handler) offerUpdate(u *bus.Update, frame []byte) bool {
@@ -183,7 +183,7 @@ func (h *handler) begin(first []byte, feed *bus.Feed) {
 	if feed.Start().Gap {
 		at = bus.Cursor{} // the gap will tell it
 	}
-	h.offer(first, at, time.Time{})
+	h.offer(first, at, nil)
 }
 
 // run writes what is offered until the connection ends, and returns why. The
@@ -248,8 +248,8 @@ func (h *handler) takeLocked() []byte {
 	if w.tells() {
 		h.place = w.at
 	}
-	if h.oldest.IsZero() {
-		h.oldest = w.stored
+	if h.oldest == nil {
+		h.oldest = w.live
 	}
 	if w.update != nil {
 		h.pace.begin(w.update.TicketID, time.Now())
@@ -282,9 +282,9 @@ func (h *handler) rest() {
 	h.movedLocked()
 	h.began = time.Time{}
 	h.flushed = h.place
-	if !h.oldest.IsZero() {
+	if h.oldest != nil {
 		h.wrote(h.oldest)
-		h.oldest = time.Time{}
+		h.oldest = nil
 	}
 	if h.why == "" {
 		// HTTP/2 resets the stream at its deadline even if nothing is being written.

@@ -80,7 +80,7 @@ func (m *moody) want(t *testing.T, want []string) {
 	}
 }
 
-func unmeasured(time.Time) {}
+func unmeasured(*bus.Message) {}
 
 // attend follows an inbox for a peer until the test ends, as connect does.
 func attend(t *testing.T, n *Node, after bus.Cursor, peer *moody, grace time.Duration) *handler {
@@ -300,7 +300,7 @@ func TestStallSendsBackTheReadState(t *testing.T) {
 // dropped that it would have to offer again.
 func TestStallKeepsTheReadStateWithoutAPlace(t *testing.T) {
 	h := newHandler(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), time.Minute, unmeasured)
-	h.offer(stateFrame(bus.ReadState{}), bus.Cursor{}, time.Time{})
+	h.offer(stateFrame(bus.ReadState{}), bus.Cursor{}, nil)
 	h.mu.Lock()
 	h.dropLocked()
 	h.mu.Unlock()

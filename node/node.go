@@ -9,6 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
@@ -124,6 +127,10 @@ type Config struct {
 	// node.
 	MetricsTenants []peal.Tenant
 
+	// Tracer records publications and deliveries, each as a part of what its publisher
+	// says that it belongs to. nil records nothing.
+	Tracer trace.Tracer
+
 	// Version is what is told of this program in metrics and on the status page.
 	Version string
 
@@ -143,6 +150,9 @@ func (c Config) withDefaults() Config {
 	c.DrainDelay = cmp.Or(c.DrainDelay, 5*time.Second)
 	c.DrainWindow = cmp.Or(c.DrainWindow, 30*time.Second)
 	c.AwayPatience = cmp.Or(c.AwayPatience, 30*time.Second)
+	if c.Tracer == nil {
+		c.Tracer = noop.Tracer{}
+	}
 	c.AwayLimit = cmp.Or(c.AwayLimit, 5*time.Minute)
 	c.Version = cmp.Or(c.Version, "dev")
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))

@@ -269,7 +269,7 @@ func TestHeartbeatsBetweenUpdates(t *testing.T) {
 func TestUpdateAfterAGapSupersedesNothingBefore(t *testing.T) {
 	h := newHandler(newScreen(), httptest.NewRequest("GET", "/", nil), time.Minute, unmeasured)
 	offerUpdate(t, h, updateAt(1, "1"))
-	h.offer(gapFrame(bus.Gap{Code: bus.UnknownCursor, Cursor: placeOf(5)}), placeOf(5), time.Time{})
+	h.offer(gapFrame(bus.Gap{Code: bus.UnknownCursor, Cursor: placeOf(5)}), placeOf(5), nil)
 	offerUpdate(t, h, updateAt(6, "2"))
 	offerUpdate(t, h, updateAt(7, "1"))
 	var at []uint64

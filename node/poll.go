@@ -172,7 +172,7 @@ func (p *poll) settle() {
 
 // offer implements transport. Nothing is offered to a poll: its feed delivers to
 // the poll itself.
-func (p *poll) offer([]byte, bus.Cursor, time.Time) bool { return true }
+func (p *poll) offer([]byte, bus.Cursor, *bus.Message) bool { return true }
 
 // offerUpdate implements transport. There are no polls for updates.
 func (p *poll) offerUpdate(*bus.Update, []byte) bool { return true }

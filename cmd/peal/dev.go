@@ -52,7 +52,7 @@ func dev(ctx context.Context, c *call) error {
 	settings.localOrigins = true
 	s := &service{settings: settings, log: settings.logger(c.stderr)}
 	defer s.close()
-	if err := s.open(ctx); err != nil {
+	if err := s.open(ctx, c.getenv); err != nil {
 		return err
 	}
 	tokens, err := openIssuer(settings.data, s.url())

@@ -29,7 +29,7 @@ func serve(ctx context.Context, c *call) error {
 	defer signal.Stop(hangups)
 	s := &service{settings: settings, log: settings.logger(c.stderr)}
 	defer s.close()
-	if err := s.open(ctx); err != nil {
+	if err := s.open(ctx, c.getenv); err != nil {
 		return err
 	}
 	if err := s.authorize(realms, nil); err != nil {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pealhq/peal/auth"
 	"github.com/pealhq/peal/bus"
 	"github.com/pealhq/peal/bus/embedded"
@@ -31,6 +33,8 @@ type service struct {
 	verifier  *auth.Verifier
 	node      *node.Node
 	work      *dispatch.Dispatcher // nil without that role
+	tracer    trace.Tracer
+	untrace   func(time.Duration) // nil before open
 }
 
 // ready is what --ready-json prints and dev.json holds.
@@ -43,8 +47,11 @@ type ready struct {
 }
 
 // open opens both ports, so that the addresses are known before anything else
-// is, and the bus.
-func (s *service) open(ctx context.Context) error {
+// is, and the bus. What is traced is said by the environment.
+func (s *service) open(ctx context.Context, getenv func(string) string) (err error) {
+	if s.tracer, s.untrace, err = tracing(ctx, getenv, s.log); err != nil {
+		return err
+	}
 	if err := s.listen(); err != nil {
 		return err
 	}
@@ -107,7 +114,7 @@ func (s *service) authorize(cfg auth.Config, mount map[string]http.Handler) erro
 		return err
 	}
 	nodeConfig := s.settings.nodeConfig(s.log)
-	nodeConfig.Mount = mount
+	nodeConfig.Mount, nodeConfig.Tracer = mount, s.tracer
 	nodeConfig.Roles = strings.Split(s.settings.roles, ",")
 	nodeConfig.HealthOnly = !s.settings.has(roleEdge)
 	s.node = node.New(nodeConfig, s.verifier, s.bus)
@@ -115,6 +122,7 @@ func (s *service) authorize(cfg auth.Config, mount map[string]http.Handler) erro
 		return nil
 	}
 	dispatchConfig := s.settings.dispatchConfig(s.log)
+	dispatchConfig.Tracer = s.tracer
 	dispatchConfig.Settled = func(what dispatch.Outcome, waited time.Duration) { s.node.Settled(string(what), waited) }
 	s.work, err = dispatch.New(dispatchConfig, s.bus, s.verifier.Directory)
 	return err
@@ -217,6 +225,9 @@ func (s *service) close() {
 	}
 	if s.server != nil {
 		s.server.Close()
+	}
+	if s.untrace != nil {
+		s.untrace(lastTraces)
 	}
 }
 

@@ -268,44 +268,43 @@ func TestEveryMetricIsThere(t *testing.T) {
 // exercise has a service do each kind of thing once.
 func exercise(t *testing.T, s *service) {
 	t.Helper()
-	jane, err := s.token(t.Context(), "jane", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	desk, err := s.token(t.Context(), "desk", time.Hour, "--role", "notifications:publish")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const base = "/api/v2/ticketing/ticket"
-	ask := func(ctx context.Context, method, path, token, body string, want int) io.ReadCloser {
-		t.Helper()
-		r, err := http.NewRequestWithContext(ctx, method, s.url+base+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header = http.Header{"Realmname": {realm}, "X-Tenantid": {tenant}, "Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}}
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp.StatusCode != want {
-			t.Fatalf("%s %s: got %s, want %d", method, path, resp.Status, want)
-		}
-		return resp.Body
-	}
+	jane, desk := s.tokenOf(t, "jane"), s.tokenOf(t, "desk", "--role", "notifications:publish")
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
-	stream := ask(ctx, "GET", "/sse/notifications", jane, "", 200)
+	stream := s.ask(ctx, t, "GET", "/sse/notifications", jane, "", 200)
 	defer stream.Close()
-	ask(t.Context(), "POST", "/notification", desk, `{"recipients":["jane"],"notification":{"type":"mention","ticketId":"1","ticketNumber":"INC-1","title":"T","message":"M"}}`, 202).Close()
-	ask(t.Context(), "POST", "/event", desk, `{"id":"e1","type":"comment","actor":{"id":"desk","name":"Desk","avatar":null},"ticket":{"id":"1","number":"INC-1","title":"T","assigneeId":"jane"},"comment":{"id":"c1","text":"T","internal":false}}`, 202).Close()
-	ask(t.Context(), "GET", "/notification/count", jane, "", 200).Close()
-	ask(t.Context(), "GET", "/notification/count", "x"+jane, "", 401).Close()
+	s.ask(t.Context(), t, "POST", "/notification", desk, `{"recipients":["jane"],"notification":{"type":"mention","ticketId":"1","ticketNumber":"INC-1","title":"T","message":"M"}}`, 202).Close()
+	s.ask(t.Context(), t, "POST", "/event", desk, `{"id":"e1","type":"comment","actor":{"id":"desk","name":"Desk","avatar":null},"ticket":{"id":"1","number":"INC-1","title":"T","assigneeId":"jane"},"comment":{"id":"c1","text":"T","internal":false}}`, 202).Close()
+	s.ask(t.Context(), t, "GET", "/notification/count", jane, "", 200).Close()
+	s.ask(t.Context(), t, "GET", "/notification/count", "x"+jane, "", 401).Close()
 	buffer := make([]byte, 1)
 	if _, err := stream.Read(buffer); err != nil {
 		t.Fatal(err)
 	}
 	leave()
+}
+
+// ask sends a request below the API's base for tickets, with further headers, and wants
+// a status. It returns the body, which is to be closed.
+func (s *service) ask(ctx context.Context, t *testing.T, method, path, token, body string, want int, headers ...string) io.ReadCloser {
+	t.Helper()
+	r, err := http.NewRequestWithContext(ctx, method, s.url+"/api/v2/ticketing/ticket"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = http.Header{"Realmname": {realm}, "X-Tenantid": {tenant}, "Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}}
+	for pair := range slices.Chunk(headers, 2) {
+		r.Header.Set(pair[0], pair[1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != want {
+		resp.Body.Close()
+		t.Fatalf("%s %s: got %s, want %d", method, path, resp.Status, want)
+	}
+	return resp.Body
 }
 
 func scrape(t *testing.T, admin string) string {

@@ -1,0 +1,72 @@
+package bus_test
+
+import (
+	"context"
+	"testing"
+
+	otel "go.opentelemetry.io/otel/trace"
+
+	"github.com/pealhq/peal/bus"
+	"github.com/pealhq/peal/bus/bustest"
+)
+
+// What is stored by one whose tracing records it says so to who delivers it; for all
+// others it costs not a byte.
+func TestMessagesBelongToWhoStoredThem(t *testing.T) {
+	t.Parallel()
+	server := bustest.Server(t)
+	b := openOn(t, server, nil)
+	jane := inbox("jane")
+	s := newSink(t, -1)
+	origins := make(chan otel.SpanContext, 3)
+	feed, err := b.Follow(t.Context(), jane, bus.Cursor{}, originSink{s, origins})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(feed.Close)
+	feed.Resume()
+
+	span := otel.SpanContextConfig{TraceID: otel.TraceID{1}, SpanID: otel.SpanID{2}, TraceFlags: otel.FlagsSampled}
+	unsampled := span
+	unsampled.TraceFlags = 0
+	for id, of := range map[string]otel.SpanContextConfig{"recorded": span, "not recorded": unsampled, "nobody's": {}} {
+		ctx := otel.ContextWithSpanContext(t.Context(), otel.NewSpanContext(of))
+		if _, err := b.Publish(ctx, telling(id, jane)); err != nil {
+			t.Fatal(err)
+		}
+		got := <-origins
+		if want := of.TraceFlags.IsSampled(); got.IsValid() != want {
+			t.Errorf("%s: belongs to something %v, want %v", id, got.IsValid(), want)
+		} else if want && (got.TraceID() != span.TraceID || got.SpanID() != span.SpanID || !got.IsSampled() || !got.IsRemote()) {
+			t.Errorf("%s: belongs to %v %v", id, got.TraceID(), got.SpanID())
+		}
+	}
+	stream, err := bustest.JetStream(t, server).Stream(context.Background(), "PEAL_INBOX_local_0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := 0
+	for seq := uint64(1); seq <= 3; seq++ {
+		m, err := stream.GetMsg(t.Context(), seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Header.Get("traceparent") != "" {
+			with++
+		}
+	}
+	if with != 1 {
+		t.Errorf("%d messages have the header, want 1", with)
+	}
+}
+
+// originSink notes what each message belongs to.
+type originSink struct {
+	*sink
+	origins chan otel.SpanContext
+}
+
+func (s originSink) Deliver(m *bus.Message) bool {
+	s.origins <- m.Origin
+	return s.sink.Deliver(m)
+}
