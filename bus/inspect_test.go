@@ -20,7 +20,7 @@ import (
 )
 
 // natsServer starts a nats-server with a listener, and ends it with the test.
-func natsServer(t *testing.T, change func(*server.Options)) *server.Server {
+func natsServer(t testing.TB, change func(*server.Options)) *server.Server {
 	t.Helper()
 	opts := &server.Options{ServerName: "one", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir()}
 	if change != nil {
@@ -47,7 +47,7 @@ func at(s *server.Server, user string) bus.Config {
 	return bus.Config{URLs: []string{address}, Partitions: 2, Replicas: 1, Store: 1 << 30, Timeout: 3 * time.Second}
 }
 
-func openAt(t *testing.T, cfg bus.Config) *bus.Bus {
+func openAt(t testing.TB, cfg bus.Config) *bus.Bus {
 	t.Helper()
 	b, err := bus.Open(t.Context(), cfg)
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -253,26 +253,43 @@ func TestCloseFreesSlots(t *testing.T) {
 	})
 }
 
-// A slot of a user who is let in and goes takes two publishes.
+// A slot of a user who is let in and goes takes two publishes; with NATS in another
+// process also a question whether the bucket is still the one that it was, which those
+// share who come together.
 func BenchmarkTakeSlot(b *testing.B) {
-	s := bustest.Server(b)
-	o := openOn(b, s, nil)
-	var users int
-	var mu sync.Mutex
+	for place, o := range map[string]func(*testing.B) *bus.Bus{
+		"embedded": func(b *testing.B) *bus.Bus { return openOn(b, bustest.Server(b), nil) },
+		"outside":  func(b *testing.B) *bus.Bus { return openAt(b, at(natsServer(b, nil), "")) },
+	} {
+		b.Run(place+"/one", func(b *testing.B) { takeSlots(b, o(b), 1) })
+		b.Run(place+"/100", func(b *testing.B) { takeSlots(b, o(b), 100) })
+	}
+}
+
+// takeSlots takes slots of a user each, so many at a time, and gives each back.
+func takeSlots(b *testing.B, o *bus.Bus, atOnce int) {
+	var users atomic.Int64
+	b.SetParallelism(max(1, atOnce/runtime.GOMAXPROCS(0)))
+	if atOnce == 1 {
+		for b.Loop() {
+			takeSlot(b, o, users.Add(1))
+		}
+		return
+	}
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			mu.Lock()
-			users++
-			in := inbox(fmt.Sprint("user", users))
-			mu.Unlock()
-			x, err := o.TakeSlot(context.Background(), in, route, 5, func() {})
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			x.Release()
+			takeSlot(b, o, users.Add(1))
 		}
 	})
+}
+
+func takeSlot(b *testing.B, o *bus.Bus, user int64) {
+	x, err := o.TakeSlot(context.Background(), inbox(fmt.Sprint("user", user)), route, 5, func() {})
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	x.Release()
 }
 
 // All slots of a process are renewed, as far as they can be at once.
