@@ -13,7 +13,7 @@ func (n *Node) live(w http.ResponseWriter, _ *request) error {
 
 // readiness answers GET /readyz: the node takes new work, or says why not.
 func (n *Node) readiness(w http.ResponseWriter, _ *request) error {
-	return answerHealth(w, n.ready())
+	return answerHealth(w, n.Ready())
 }
 
 func answerHealth(w http.ResponseWriter, trouble string) error {

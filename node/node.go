@@ -232,8 +232,9 @@ func New(cfg Config, v *auth.Verifier, b *bus.Bus) *Node {
 	return n
 }
 
-// ready reports why the node should get no new work; "" if it should.
-func (n *Node) ready() string {
+// Ready reports why the node should get no new work; "" if it should. GET /readyz
+// answers the same.
+func (n *Node) Ready() string {
 	switch {
 	case n.leaving.Load():
 		return "draining"

@@ -128,7 +128,7 @@ func processName() (name, host string, pid int) {
 func (n *Node) present() present {
 	p := present{
 		V: presentVersion, Host: n.host, PID: n.pid, Listen: n.address(), Roles: n.cfg.Roles, Version: n.cfg.Version, Go: runtime.Version(),
-		NotReady: n.ready(), Unseen: n.bus.RevocationsUnseen().Seconds(),
+		NotReady: n.Ready(), Unseen: n.bus.RevocationsUnseen().Seconds(),
 		Connections: make(map[string]float64), Counts: make(map[string]float64),
 	}
 	if err := n.bus.Writable(); err != nil {

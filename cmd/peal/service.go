@@ -190,6 +190,9 @@ func (s *service) run(ctx, again context.Context, onReady func(context.Context) 
 	defer s.dispatch(cancel)() // to the end, for those who are still connected
 	served := make(chan error, 1)
 	go func() { served <- s.node.Serve(ctx, again, s.listeners) }()
+	report := &reporter{ready: s.node.Ready, leave: s.settings.leaving(), log: s.log}
+	report.start(ctx)
+	defer func() { cancel(nil); report.wait() }()
 
 	if err := onReady(ctx); err != nil && ctx.Err() == nil {
 		cancel(err)

@@ -100,6 +100,13 @@ func orOff(d time.Duration) time.Duration {
 	return cmp.Or(d, -1)
 }
 
+// lastSteps is how long a process takes to end, at most, besides what drain-delay and
+// drain-window say: last words and last answers, events that are worked on, the bus.
+const lastSteps = 20 * time.Second
+
+// leaving is how long the process takes to end, at most.
+func (s *settings) leaving() time.Duration { return s.drainDelay + s.drainWindow + lastSteps }
+
 func (s *settings) nodeConfig(log *slog.Logger) node.Config {
 	return node.Config{
 		MaxPerUser:         cmp.Or(s.maxPerUser, -1),
