@@ -1,6 +1,6 @@
 # Everything here needs Go, make and git; `race` a C compiler too, `web` and
-# `web-check` Node.js and npm, `e2e` these, Chromium and promtool, and `image` a builder (it
-# says which). Nothing else is assumed.
+# `web-check` Node.js and npm, `e2e` these, Chromium, promtool, nginx, HAProxy and
+# systemd, and `image` a builder (it says which). Nothing else is assumed.
 
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -16,8 +16,10 @@ VULNDB ?=
 NODE := 20
 # The browser of e2e: Chromium, by whatever name it has here.
 CHROMIUM ?= chromium
-# What tries the rules of Prometheus, by whatever name it has here.
+# What tries the alerts, and the proxies of e2e.
 PROMTOOL ?= promtool
+NGINX    ?= nginx
+HAPROXY  ?= haproxy
 # A folder for screenshots of the bell, to be looked at; empty keeps those of what fails.
 SHOTS ?=
 
@@ -62,14 +64,13 @@ web-check: ## check and test the browser client, and that it is made of its sour
 
 # A module of its own: see cmd/peal/e2e/doc.go.
 .PHONY: e2e
-e2e: build ## run other people's clients and issuer, the bell in a browser, and the alerts, against the binary: SHOTS=folder (needs Node.js, npm, Chromium and promtool)
+e2e: export PATH := $(PATH):/usr/sbin
+e2e: build ## run other people's clients, issuer and proxies, the bell in a browser, and the alerts, against the binary: SHOTS=folder (needs Node.js, npm, Chromium, promtool, nginx, HAProxy and systemd)
 	@$(have_node)
-	@command -v '$(CHROMIUM)' >/dev/null || \
-		{ echo "e2e: please install Chromium, or say CHROMIUM=FILE" >&2; exit 1; }
-	@command -v '$(PROMTOOL)' >/dev/null || \
-		{ echo "e2e: please install promtool, which comes with Prometheus, or say PROMTOOL=FILE" >&2; exit 1; }
+	@for tool in '$(CHROMIUM)' '$(PROMTOOL)' '$(NGINX)' '$(HAPROXY)' systemd-analyze; do command -v "$$tool" >/dev/null || \
+		{ echo "e2e: please install Chromium, promtool (of Prometheus), nginx, haproxy and systemd, or say CHROMIUM=FILE and so on; there is no $$tool" >&2; exit 1; }; done
 	cd cmd/peal/e2e && npm ci
-	go -C cmd/peal/e2e test -count=1 ./... -args -peal $(abspath $(BIN)) -chromium '$(CHROMIUM)' -promtool '$(PROMTOOL)' $(if $(SHOTS),-shots '$(abspath $(SHOTS))')
+	go -C cmd/peal/e2e test -count=1 ./... -args -peal $(abspath $(BIN)) -chromium '$(CHROMIUM)' -promtool '$(PROMTOOL)' -nginx '$(NGINX)' -haproxy '$(HAPROXY)' $(if $(SHOTS),-shots '$(abspath $(SHOTS))')
 
 # How long a model test runs, and its seed; 0 chooses one. Without
 # the race detector, for more connections: `make race` runs it too, for 6 s.

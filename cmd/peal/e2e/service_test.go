@@ -26,7 +26,9 @@ const notifications = "/api/v2/ticketing/ticket/sse/notifications"
 type service struct {
 	url   string
 	admin string // of the process that runs
+	nats  string // of that too; "" where nobody else gets in
 	data  string
+	place []string // where notifications are kept; nil: in data
 	args  []string // the command, with the flags of its own
 	env   []string
 	ttl   atomic.Int64 // of the tokens that Tokens gives: a time.Duration
@@ -61,8 +63,12 @@ func (s *service) open(t *testing.T) {
 func (s *service) start(t *testing.T, listen string) (url string) {
 	t.Helper()
 	s.log = new(bytes.Buffer)
-	usual := []string{s.args[0], "--data", s.data, "--listen", listen, "--admin", "127.0.0.1:0",
-		"--heartbeat", "1s", "--drain-window", "2s", "--ready-json"}
+	place := s.place
+	if place == nil {
+		place = []string{"--data", s.data}
+	}
+	usual := append([]string{s.args[0], "--listen", listen, "--admin", "127.0.0.1:0",
+		"--heartbeat", "1s", "--drain-window", "2s", "--ready-json"}, place...)
 	s.cmd = exec.Command(*binary, append(usual, s.args[1:]...)...) // of two flags the later counts
 	s.cmd.Env = append(os.Environ(), append([]string{"PEAL_DRAIN_DELAY=500ms"}, s.env...)...)
 	s.cmd.Stderr = s.log
@@ -73,12 +79,12 @@ func (s *service) start(t *testing.T, listen string) (url string) {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var ready struct{ URL, Admin string }
+	var ready struct{ URL, Admin, NATS string }
 	if err := json.NewDecoder(out).Decode(&ready); err != nil {
 		s.end(syscall.SIGKILL)
 		t.Fatalf("no ready line from peal %s: %v\n%s", s.args[0], err, s.log)
 	}
-	s.admin = ready.Admin
+	s.admin, s.nats = ready.Admin, ready.NATS
 	return ready.URL
 }
 
