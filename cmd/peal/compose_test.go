@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/pealhq/peal/auth"
+	"github.com/pealhq/peal/node"
 )
 
 const deployDir = "../../deploy"
@@ -368,10 +369,10 @@ func TestTheCompositionComesUp(t *testing.T) {
 	for _, name := range s.of("peal-") {
 		nodes[name] = s.start(name, "PEAL_TEST_AS_BINARY", "--ready-json", "--drain-window", "0s")
 	}
-	for name, node := range nodes {
-		node.awaitReady(t)
-		if want := portOf(s.at(name, "8080")); portOf(node.ready.URL) != want {
-			t.Errorf("%s is at %s, want port %s", name, node.ready.URL, want)
+	for name, p := range nodes {
+		p.awaitReady(t)
+		if want := portOf(s.at(name, "8080")); portOf(p.ready.URL) != want {
+			t.Errorf("%s is at %s, want port %s", name, p.ready.URL, want)
 		}
 		resp, err := http.Get("http://" + s.at(name, "8081") + "/metrics") // as Prometheus does
 		if err != nil {
@@ -385,6 +386,7 @@ func TestTheCompositionComesUp(t *testing.T) {
 	}
 
 	data := s.volumes["issuer"]
+	awaitAdmission(t, data, nodes["peal-2"].ready.URL)
 	jane := listen(t, data, nodes["peal-2"].ready.URL, "/ticket/sse/notifications", "jane")
 	token := do(t, nil, "token", "--data", data, "--user", "desk", "--tenant", string(tenantShared), "--role", rolePublish)
 	told := do(t, map[string]string{"PEAL_TOKEN": strings.TrimSpace(token.stdout)}, "publish", "--url", nodes["peal-1"].ready.URL,
@@ -393,9 +395,38 @@ func TestTheCompositionComesUp(t *testing.T) {
 		t.Fatalf("%+v\n%+v", token, told)
 	}
 	jane.until(t, "12345")
-	for name, node := range nodes {
-		if status := node.stop(syscall.SIGTERM); status != 0 {
-			t.Errorf("%s ends with %d\n%s", name, status, node.log)
+	for name, p := range nodes {
+		if status := p.stop(syscall.SIGTERM); status != 0 {
+			t.Errorf("%s ends with %d\n%s", name, status, p.log)
+		}
+	}
+}
+
+// awaitAdmission comes back until it is let in, as clients do: for 10 s after the bucket of
+// slots was made nobody may be.
+func awaitAdmission(t *testing.T, data, url string) {
+	t.Helper()
+	as := target{data: data, realm: realmAcme, tenant: string(tenantShared), user: "joe"}
+	header, err := as.minted(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(500 * time.Millisecond) { // a user may connect twice a second
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+node.Base+"/ticket/sse/notifications", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = header
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return
+		}
+		if resp.StatusCode != http.StatusServiceUnavailable || time.Now().After(end) {
+			t.Fatalf("a connect is answered %s", resp.Status)
 		}
 	}
 }
