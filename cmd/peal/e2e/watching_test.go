@@ -96,7 +96,7 @@ func prometheus(t *testing.T, args ...string) {
 
 // Each alert is tried as it is silent and as it tells.
 func TestAlertsTell(t *testing.T) {
-	prometheus(t, "check", "rules", "rules.yaml")
+	prometheus(t, "check", "config", "prometheus.yaml") // with the rules that it names
 	prometheus(t, "test", "rules", "rules_test.yaml")
 	data, err := os.ReadFile(filepath.Join(rulesFolder, "rules_test.yaml"))
 	if err != nil {
@@ -215,7 +215,10 @@ func TestEveryMetricIsThere(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("an event was not settled, or a connection has not ended:\n%s", page)
 		}
-		page = scrape(t, s.admin)
+		var err error
+		if page, err = get(t.Context(), s.admin+"/metrics"); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	for line := range strings.Lines(page) {
@@ -305,18 +308,4 @@ func (s *service) ask(ctx context.Context, t *testing.T, method, path, token, bo
 		t.Fatalf("%s %s: got %s, want %d", method, path, resp.Status, want)
 	}
 	return resp.Body
-}
-
-func scrape(t *testing.T, admin string) string {
-	t.Helper()
-	resp, err := http.Get(admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	page, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(page)
 }
