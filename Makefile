@@ -8,6 +8,7 @@ SHELL := bash
 # Pinned, so that the same tree gives the same verdict everywhere.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 # Where the vulnerability database is; empty means where govulncheck looks.
 VULNDB ?=
 
@@ -71,6 +72,12 @@ e2e: build ## run other people's clients, issuer and proxies, the bell in a brow
 		{ echo "e2e: please install Chromium, promtool (of Prometheus), nginx, haproxy and systemd, or say CHROMIUM=FILE and so on; there is no $$tool" >&2; exit 1; }; done
 	cd cmd/peal/e2e && npm ci
 	go -C cmd/peal/e2e test -count=1 ./... -args -peal $(abspath $(BIN)) -chromium '$(CHROMIUM)' -promtool '$(PROMTOOL)' -nginx '$(NGINX)' -haproxy '$(HAPROXY)' $(if $(SHOTS),-shots '$(abspath $(SHOTS))')
+
+# A module of its own: see helm/test/doc.go.
+.PHONY: helm-check
+helm-check: build ## lint and render the Helm chart, and look at what comes out
+	@GOBIN=$(CURDIR)/bin/tools go install $(HELM)
+	go -C helm/test test -count=1 ./... -args -helm $(CURDIR)/bin/tools/helm -peal $(abspath $(BIN))
 
 # How long a model test runs, and its seed; 0 chooses one. Without
 # the race detector, for more connections: `make race` runs it too, for 6 s.
@@ -160,6 +167,9 @@ lint: ## check formatting, vet, staticcheck and the module files
 	go -C cmd/peal/e2e vet ./...
 	go -C cmd/peal/e2e run $(STATICCHECK) ./...
 	go -C cmd/peal/e2e mod tidy -diff
+	go -C helm/test vet ./...
+	go -C helm/test run $(STATICCHECK) ./...
+	go -C helm/test mod tidy -diff
 
 # Exit status 3 is a finding. Without its database govulncheck knows nothing,
 # which is said and is no failure: a machine without that host can still build.
