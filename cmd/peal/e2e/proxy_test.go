@@ -43,7 +43,7 @@ type site struct {
 	log    *bytes.Buffer // of the proxy
 
 	// By HTTP/2 the proxy may make a clean end of an abort, after which some libraries never
-	// come back: docs/reverse-proxies.md says so.
+	// come back: HAProxy 2.6 does, and 3.2 does not. docs/reverse-proxies.md says so.
 	cleans bool
 }
 
