@@ -90,7 +90,7 @@ func (s *slots) sameAs(ctx context.Context, bucket string) error {
 
 // giveUp has freed what is or may be stored of an attempt, and x begins another.
 func (s *slots) giveUp(x *Slot, number int32) {
-	s.abandon(*x, number)
+	s.abandon(x, number)
 	x.id = s.ids.Add(1)
 }
 
@@ -212,7 +212,7 @@ func (s *slots) overtake(ctx context.Context, x *Slot) error {
 	if err == nil {
 		x.number, x.rev = 0, rev
 	} else if mayBeStored(err) {
-		s.abandon(*x, 0)
+		s.abandon(x, 0)
 	}
 	return err
 }

@@ -59,6 +59,7 @@ func (s *slots) keep() {
 type errand struct {
 	departure
 	frees bool // it is given back; else it is renewed
+	asked bool // it is one of slots.asked
 	ack   jetstream.PubAckFuture
 }
 
@@ -117,14 +118,17 @@ func (s *slots) departures(now time.Time) (all []errand) {
 	return all
 }
 
-// putBack has what could not be freed freed later. What could not be renewed comes
-// again by itself.
+// putBack has what could not be freed freed later, and who was asked for asked again. What
+// else could not be renewed comes again by itself.
 func (s *slots) putBack(errands []errand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range errands {
-		if e.frees && !s.closed {
+		switch {
+		case e.frees && !s.closed:
 			s.leaving = append(s.leaving, e.departure)
+		case e.asked:
+			s.askLocked(e.Slot)
 		}
 	}
 }
@@ -135,9 +139,10 @@ func (s *slots) putBack(errands []errand) {
 func (s *slots) due(now time.Time) (all []errand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, x := range s.asked {
+	asked := s.asked
+	for _, x := range asked {
 		if !x.gone {
-			all = append(all, errand{departure: departure{Slot: x}})
+			all = append(all, errand{departure: departure{Slot: x}, asked: true})
 		}
 	}
 	s.asked = nil
@@ -151,6 +156,9 @@ func (s *slots) due(now time.Time) (all []errand) {
 	}
 	for last := min(to, s.turned+maxSteps); s.turned < last; s.turned++ {
 		for _, x := range s.ring[(s.turned+1)%ringSteps] {
+			if slices.Contains(asked, x) {
+				continue // two at once for one slot would gain two
+			}
 			all = append(all, errand{departure: departure{Slot: x}})
 			if s.troubled {
 				return all

@@ -41,6 +41,8 @@ type intactness struct {
 	since      time.Time     // when it was asked that has found the bucket intact
 	reconnects uint64        // of the connection, until then
 	stored     string        // when the key was, which tells one bucket from another
+	another    string        // the same of another bucket, which may lack slots yet
+	seen       time.Time     // when that was seen first
 	lost       time.Time     // when it was told that slots were lost: very many may ask then
 }
 
@@ -83,7 +85,7 @@ func (s *slots) intact(ctx context.Context, since time.Time) (bucket string, err
 		return "", errSlotsLost // again
 	}
 	if stored := m.header.Get(headerTime); stored != k.stored {
-		switch restored, err := s.restored(ctx, m); {
+		switch restored, err := s.restored(ctx, m, stored); {
 		case err != nil:
 			return "", err
 		case !restored:
@@ -107,13 +109,35 @@ func (s *slots) last(ctx context.Context, key string) (*stored, error) {
 	return m, err
 }
 
-// restored reports whether each process has had the time to store again what it holds
-// since the bucket's key was stored, by the leader's clock.
-func (s *slots) restored(ctx context.Context, key *stored) (bool, error) {
-	if string(key.data) != afterLoss {
-		return true, nil
+// restored reports whether each process has had the time to store again what it holds in
+// a bucket whose key was stored then.
+//
+// Who knew another bucket goes by its own clock, from when it has seen this one. Who has
+// just started can't know how old the bucket is, and asks the leader too: that may be
+// another one than stored the key, with another clock, and so it does not count alone.
+func (s *slots) restored(ctx context.Context, key *stored, at string) (bool, error) {
+	k := &s.known
+	if k.stored == "" {
+		if string(key.data) != afterLoss {
+			return true, nil
+		}
+		if old, err := s.olderThanLoss(ctx, at); old || err != nil {
+			return old, err
+		}
 	}
-	at, err := time.Parse(time.RFC3339Nano, key.header.Get(headerTime))
+	if at != k.another {
+		k.another, k.seen = at, time.Now()
+		if s.lostIn(at) { // else who has heard of it stores already
+			s.tell(allLost + at)
+		}
+	}
+	return time.Since(k.seen) >= s.restoreTime(), nil
+}
+
+// olderThanLoss reports whether slots that were lost are stored again in a bucket whose
+// key was stored then, by the leader's clock.
+func (s *slots) olderThanLoss(ctx context.Context, at string) (bool, error) {
+	since, err := time.Parse(time.RFC3339Nano, at)
 	if err != nil {
 		return false, fmt.Errorf("when slots were lost: %w", err)
 	}
@@ -121,7 +145,18 @@ func (s *slots) restored(ctx context.Context, key *stored) (bool, error) {
 	if err != nil {
 		return false, unavailable("see when slots were lost", err)
 	}
-	return bucket.CachedInfo().TimeStamp.Sub(at) >= s.restoreTime(), nil
+	return bucket.CachedInfo().TimeStamp.Sub(since) >= s.restoreTime(), nil
+}
+
+// lostIn has what this process holds stored again, in the bucket whose key was stored
+// then, and reports whether that is news.
+func (s *slots) lostIn(at string) bool {
+	if was := s.lostSince.Swap(&at); was != nil && *was == at {
+		return false
+	}
+	s.hurry()
+	s.rouse()
+	return true
 }
 
 // declareLost has nobody gain a slot for a while. In a region that is younger than a slot
@@ -144,8 +179,6 @@ func (s *slots) declareLost(ctx context.Context) error {
 	if !young {
 		s.bus.log.Warn("connection slots were lost with the memory of NATS: nobody gets one until all processes have stored theirs again",
 			"bucket", s.bucket, "for", s.restoreTime())
-		s.hurry()
-		s.announceLost() // not all have lost their connection to it
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,11 +55,11 @@ type Slot struct {
 	in    peal.Inbox
 	what  string // the route, or the name of a claim
 	lost  func()
-	id    uint64 // no two of this process have the same
-	most  int32  // of the user on the route; 0: it is a claim
+	most  int32 // of the user on the route; 0: it is a claim
 
 	// Written by who gains it, then by the keeper alone, and under slots.mu where it
 	// is in the table.
+	id     uint64 // no two of this process have the same
 	number int32  // which of the slots it is; none: it holds none
 	rev    uint64 // sequence of its key; 0: not known
 
@@ -91,6 +92,8 @@ type slots struct {
 	wake    chan struct{}
 	looking chan struct{} // capacity 1: the bucket is looked for
 	known   intactness    // of the bucket
+
+	lostSince atomic.Pointer[string] // when the key of the bucket was stored in which slots were stored again last
 
 	// Owned by the keeper.
 	began    time.Time
@@ -414,11 +417,11 @@ func (s *slots) release(x *Slot) {
 
 // abandon has the keeper free what may have been stored for a slot that was not
 // gained.
-func (s *slots) abandon(x Slot, number int32) {
-	x.number, x.rev, x.next, x.gone = number, 0, nil, true
+func (s *slots) abandon(x *Slot, number int32) {
+	left := &Slot{slots: s, in: x.in, what: x.what, most: x.most, id: x.id, number: number, gone: true}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaveLocked(departure{Slot: &x, since: time.Now(), unsure: true})
+	s.leaveLocked(departure{Slot: left, since: time.Now(), unsure: true})
 }
 
 func (s *slots) leaveLocked(d departure) {
@@ -458,11 +461,9 @@ func (s *slots) announce(x *Slot) {
 	s.tell(hex.EncodeToString(at[:]) + " " + x.holder())
 }
 
-// allLost is said instead of a claim.
-const allLost = "lost"
-
-// announceLost has all processes renew what they hold.
-func (s *slots) announceLost() { s.tell(allLost) }
+// allLost is said instead of a claim, with when the bucket's key was stored: not all have
+// lost their connection to it.
+const allLost = "lost "
 
 func (s *slots) tell(what string) { _ = s.bus.write.Publish(s.claimedSubject(), []byte(what)) }
 
@@ -470,9 +471,8 @@ func (s *slots) tell(what string) { _ = s.bus.write.Publish(s.claimedSubject(), 
 // all of its slots when they announce that those were lost.
 func (s *slots) hearClaims() error {
 	_, err := s.bus.live.Subscribe(s.claimedSubject(), func(m *nats.Msg) {
-		if string(m.Data) == allLost {
-			s.hurry()
-			s.rouse()
+		if at, lost := strings.CutPrefix(string(m.Data), allLost); lost {
+			s.lostIn(at)
 			return
 		}
 		var at seat
