@@ -151,7 +151,7 @@ func (src *source) span(ctx context.Context, f facts, after uint64, feeds []held
 		for _, m := range a.messages {
 			found.end = m.seq
 			if list, wanted := found.messages[m.subject]; wanted {
-				found.messages[m.subject] = append(list, &Message{Cursor: Cursor{Epoch: f.epoch, Seq: m.seq}, Data: m.data})
+				found.messages[m.subject] = append(list, &Message{Cursor: Cursor{Epoch: f.epoch, Seq: m.seq}, Data: m.data, Stored: storedAt(m.header)})
 				size += len(m.data)
 			}
 		}

@@ -16,8 +16,7 @@ type Message struct {
 	Read   bool   // of a notification
 	Data   []byte // one line of JSON, see peal.Notification, whose "read" is Read; for an update see Update
 
-	// Stored is when JetStream had it, by the clock of the stream's leader, of one that
-	// arrived live; zero for one that was read.
+	// Stored is when JetStream had it, by the clock of the stream's leader.
 	Stored time.Time
 
 	// Origin is what it belongs to whose tracing wants to know of its delivery, as who
@@ -79,6 +78,13 @@ const (
 	headerUpTo     = "Nats-UpTo-Sequence"
 )
 
+// storedAt is when a message was stored; zero if it does not say: nothing but a measurement
+// depends on it.
+func storedAt(h nats.Header) time.Time {
+	at, _ := time.Parse(time.RFC3339Nano, h.Get(headerTime))
+	return at
+}
+
 // liveMessage reads a republished message; ok is false for anything else.
 func liveMessage(m *nats.Msg, epoch Epoch) (msg *Message, ok bool) {
 	seq, err := sequence(m, headerSequence)
@@ -89,6 +95,5 @@ func liveMessage(m *nats.Msg, epoch Epoch) (msg *Message, ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	stored, _ := time.Parse(time.RFC3339Nano, m.Header.Get(headerTime)) // nothing but a measurement depends on it
-	return &Message{Cursor: Cursor{Epoch: epoch, Seq: seq}, Data: m.Data, Stored: stored, Origin: originOf(m.Header), previous: previous}, true
+	return &Message{Cursor: Cursor{Epoch: epoch, Seq: seq}, Data: m.Data, Stored: storedAt(m.Header), Origin: originOf(m.Header), previous: previous}, true
 }

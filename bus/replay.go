@@ -169,7 +169,7 @@ func (src *source) fetch(ctx context.Context, subject string, from Cursor) (mess
 		return nil, 0, unavailable("read stream "+src.stream, err)
 	}
 	for _, m := range a.messages {
-		messages = append(messages, &Message{Cursor: Cursor{Epoch: from.Epoch, Seq: m.seq}, Data: m.data})
+		messages = append(messages, &Message{Cursor: Cursor{Epoch: from.Epoch, Seq: m.seq}, Data: m.data, Stored: storedAt(m.header)})
 	}
 	return messages, a.pending, nil
 }
@@ -182,7 +182,7 @@ func (src *source) fetchFromLeader(ctx context.Context, subject string, from Cur
 	if m == nil || err != nil {
 		return nil, err
 	}
-	return &Message{Cursor: Cursor{Epoch: from.Epoch, Seq: m.seq}, Data: m.data}, nil
+	return &Message{Cursor: Cursor{Epoch: from.Epoch, Seq: m.seq}, Data: m.data, Stored: storedAt(m.header)}, nil
 }
 
 // getFromLeader reads one message of the partition's stream; nil if the leader

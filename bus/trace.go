@@ -23,11 +23,14 @@ func traced(ctx context.Context, h nats.Header) {
 }
 
 // originOf is what a message belongs to; not valid if it says nothing.
-func originOf(h nats.Header) trace.SpanContext {
-	parent := h.Get(headerTrace)
-	if parent == "" {
+func originOf(h nats.Header) trace.SpanContext { return Origin(h.Get(headerTrace)) }
+
+// Origin reads a traceparent; it is not valid if that is not. There is no tracestate, of
+// which whoever calls may send half a kilobyte, for others to keep.
+func Origin(traceparent string) trace.SpanContext {
+	if traceparent == "" {
 		return trace.SpanContext{}
 	}
-	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{headerTrace: parent})
+	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{headerTrace: traceparent})
 	return trace.SpanContextFromContext(ctx)
 }

@@ -47,11 +47,11 @@ var farewell = map[reason]struct{ code, message string }{
 // behind it. A poll that waits is the other.
 type transport interface {
 	// offer takes a frame of the feed to be written, all or none, and never
-	// blocks. at is where the reader is after it; zero if it does not tell. live is
-	// the message if it has just been stored; nil for anything else. After it has answered false the transport calls Feed.Resume when there is room.
+	// blocks. at is where the reader is after it; zero if it does not tell. news is
+	// the message if it was stored since the connection is open; nil for anything else. After it has answered false the transport calls Feed.Resume when there is room.
 	// What it has taken and not begun to write it may drop, with Feed.Rewind,
 	// after which it is offered again.
-	offer(frame []byte, at bus.Cursor, live *bus.Message) bool
+	offer(frame []byte, at bus.Cursor, news *bus.Message) bool
 
 	// offerUpdate is offer for a ticket update with its frame. It may be told
 	// together with others of its ticket.
@@ -113,16 +113,17 @@ func (c *conn) Deliver(m *bus.Message) bool {
 		c.node.metrics.unsendable.Inc()
 		return true
 	}
-	if !c.transport.offer(f, m.Cursor, live(m)) {
+	if !c.transport.offer(f, m.Cursor, c.news(m)) {
 		return false
 	}
 	c.node.metrics.delivers(c)
 	return true
 }
 
-// live returns the message if it has just been stored, and was not read.
-func live(m *bus.Message) *bus.Message {
-	if m.Stored.IsZero() {
+// news returns the message if it was stored while the connection was open, however it came
+// here; nil for what was missed before.
+func (c *conn) news(m *bus.Message) *bus.Message {
+	if m.Stored.Before(c.opened) {
 		return nil
 	}
 	return m

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -171,12 +172,19 @@ func (n *Node) accept(r *request, t peal.Tenant, events ...peal.TicketEvent) ([]
 	if err := n.sighted(); err != nil || len(events) == 0 {
 		return nil, err
 	}
-	accepted := n.bus.Accept(r.Context(), t, events...)
-	for _, a := range accepted {
-		if a.Err == nil {
-			n.metrics.events.Observe(time.Since(began).Seconds())
-			return accepted, nil
+	var accepted []bus.Accepted
+	err := n.recorded(r, "store ticket events", func(ctx context.Context) error {
+		accepted = n.bus.Accept(ctx, t, events...)
+		for _, a := range accepted {
+			if a.Err == nil {
+				n.metrics.events.Observe(time.Since(began).Seconds())
+				return nil
+			}
 		}
+		return accepted[0].Err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, accepted[0].Err
+	return accepted, nil
 }

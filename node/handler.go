@@ -45,7 +45,7 @@ type handler struct {
 	timeout time.Duration
 	grace   time.Duration             // stallAfter, but for tests
 	feed    *bus.Feed                 // set by begin, before anything is offered
-	wrote   func(oldest *bus.Message) // called after each write of what has just been stored
+	wrote   func(oldest *bus.Message) // called after each write that has news
 
 	mu        sync.Mutex // protects the rest
 	changed   sync.Cond  // something to write, or the end
@@ -58,7 +58,7 @@ type handler struct {
 	returning bool         // the feed was sent back and is not there yet
 	refused   bool         // the feed waits for Resume
 	written   bool         // something is to be seen off with a flush
-	oldest    *bus.Message // the first of it that has just been stored
+	oldest    *bus.Message // the first of it that was stored since the connection is open
 	watch     *time.Timer
 	watching  bool        // the timer is running
 	pace      pace        // of ticket updates
@@ -74,7 +74,7 @@ type waiting struct {
 	at    bus.Cursor // where its reader is after it; zero if it does not tell
 	owed  bool       // the feed's: if it is dropped, it has to be offered again
 
-	live *bus.Message // that it tells of, if that has just been stored
+	news *bus.Message // that it tells of, if that was stored since the connection is open
 
 	update *peal.TicketUpdate // that it tells of, if it does; shared, not to be changed
 }
@@ -91,8 +91,8 @@ func newHandler(w http.ResponseWriter, r *http.Request, timeout time.Duration, w
 	return h
 }
 
-func (h *handler) offer(frame []byte, at bus.Cursor, live *bus.Message) bool {
-	return h.accept(waiting{frame: frame, size: len(frame), at: at, owed: true, live: live})
+func (h *handler) offer(frame []byte, at bus.Cursor, news *bus.Message) bool {
+	return h.accept(waiting{frame: frame, size: len(frame), at: at, owed: true, news: news})
 }
 
 func (h *handler) offerUpdate(u *bus.Update, frame []byte) bool {
@@ -249,7 +249,7 @@ func (h *handler) takeLocked() []byte {
 		h.place = w.at
 	}
 	if h.oldest == nil {
-		h.oldest = w.live
+		h.oldest = w.news
 	}
 	if w.update != nil {
 		h.pace.begin(w.update.TicketID, time.Now())

@@ -72,7 +72,7 @@ func newMetrics(n *Node) *metrics {
 		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "peal_polls_waiting", Help: "Long polls that wait for a notification. They are not among the connections."}),
 	}
 	// From half a millisecond, as it is within one machine, to what a slow peer may take.
-	m.latency = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_delivery_duration_seconds", Help: "How long after a notification was stored it was written to a connection that was open by then, in seconds; of several in one write the oldest. By the clocks of the NATS server and of this node.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}})
+	m.latency = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peal_delivery_duration_seconds", Help: "How long after a notification was stored it was written to a connection that was open then, in seconds; of several in one write the oldest. By the clocks of the NATS server and of this node.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}})
 	m.settled = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "peal_event_settled_seconds", Help: "How long after they were stored ticket events were settled here, by what became of them, in seconds.", Buckets: append(durations, 10, 60, 600)}, []string{"outcome"})
 	r.MustRegister(m.open, m.byRoute, m.opened, m.ended, m.age, m.heartbeats, m.delivered, m.updates, m.unsendable, m.refused, m.publish, m.events, m.inbox, m.waiting, m.settled, m.latency)
 	m.countTenants(n.cfg.MetricsTenants)

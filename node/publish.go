@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -56,7 +57,11 @@ func (n *Node) publish(w http.ResponseWriter, r *request) error {
 	}
 	began := time.Now()
 	notification := p.Notification.WithDefaults(began)
-	result, err := n.bus.Tell(r.Context(), began, bus.Publication{To: to, Notification: notification})
+	var result bus.Published
+	err = n.recorded(r, "publish notification", func(ctx context.Context) (err error) {
+		result, err = n.bus.Tell(ctx, began, bus.Publication{To: to, Notification: notification})
+		return err
+	})
 	if err != nil {
 		return err
 	}

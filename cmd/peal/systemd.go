@@ -34,7 +34,16 @@ func (r *reporter) start(ctx context.Context) {
 	r.done.Go(func() { r.run(ctx) })
 }
 
-func (r *reporter) wait() { r.done.Wait() }
+// wait waits until the last is told, for a moment at most: a manager that takes nothing is
+// no reason to stay.
+func (r *reporter) wait() {
+	told := make(chan struct{})
+	go func() { r.done.Wait(); close(told) }()
+	select {
+	case <-told:
+	case <-time.After(time.Second):
+	}
+}
 
 func (r *reporter) run(ctx context.Context) {
 	look := time.NewTicker(readyEvery)
