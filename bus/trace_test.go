@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	otel "go.opentelemetry.io/otel/trace"
 
@@ -68,5 +69,43 @@ type originSink struct {
 
 func (s originSink) Deliver(m *bus.Message) bool {
 	s.origins <- m.Origin
+	return s.sink.Deliver(m)
+}
+
+// Whether a message arrives or is read, it says when it was stored: by that deliveries are
+// measured, of which those that had to be read are the late ones.
+func TestMessagesSayWhenTheyWereStored(t *testing.T) {
+	t.Parallel()
+	b := open(t, nil)
+	jane := inbox("jane")
+	first := follow(t, b, jane, bus.Cursor{})
+	before := time.Now()
+	publish(t, b, "n1", jane)
+	first.wait(1)
+	publishAll(t, b, jane, 2, 3)
+	s := &storedSink{sink: newSink(t, -1), stored: make(chan time.Time, 4)}
+	feed, err := b.Follow(t.Context(), jane, first.cursor(0), s) // reads two
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(feed.Close)
+	feed.Resume()
+	s.wait(2)
+	publish(t, b, "n4", jane) // and one arrives
+	for n := range 3 {
+		if at := <-s.stored; at.Before(before) || at.After(time.Now()) { // one clock
+			t.Errorf("message %d was stored at %v, want after %v", n+1, at, before)
+		}
+	}
+}
+
+// storedSink notes when each message was stored.
+type storedSink struct {
+	*sink
+	stored chan time.Time
+}
+
+func (s *storedSink) Deliver(m *bus.Message) bool {
+	s.stored <- m.Stored
 	return s.sink.Deliver(m)
 }
