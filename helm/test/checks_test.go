@@ -402,6 +402,9 @@ func checkReplicas(r *release, tell func(string, ...any)) {
 		if keep == nil || keep.WhenDeleted != apps.RetainPersistentVolumeClaimRetentionPolicyType || keep.WhenScaled != apps.RetainPersistentVolumeClaimRetentionPolicyType {
 			tell("StatefulSet %s loses its volume", s.Name)
 		}
+		if s.Spec.PodManagementPolicy != apps.ParallelPodManagement {
+			tell("StatefulSet %s waits for a pod that never gets ready, and a rollback with it", s.Name)
+		}
 		if len(of[*apps.Deployment](r))+len(of[*batch.Job](r))+len(of[*autoscaling.HorizontalPodAutoscaler](r)) > 0 {
 			tell("StatefulSet %s is not alone", s.Name)
 		}

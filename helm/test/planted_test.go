@@ -84,6 +84,7 @@ func TestChecksSeeMistakes(t *testing.T) {
 
 		{"one replica that may not go", "default", "  replicas: 2\n", "  replicas: 1\n", "replicas: Deployment"},
 		{"two that are alone", "embedded", "replicas: 1", "replicas: 2", "each is a service of its own"},
+		{"a pod that a rollback can't replace", "embedded", "podManagementPolicy: Parallel", "podManagementPolicy: OrderedReady", "waits for a pod that never gets ready"},
 		{"a volume that goes", "embedded", "whenDeleted: Retain", "whenDeleted: Delete", "loses its volume"},
 		{"a quick scaler", "everything", "stabilizationWindowSeconds: 900", "stabilizationWindowSeconds: 60", "takes pods away quickly"},
 
