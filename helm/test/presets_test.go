@@ -74,6 +74,29 @@ func TestPresetsFollowTheValues(t *testing.T) {
 	}
 }
 
+// ingress-nginx refuses a path of the type Prefix that has a character beyond these (its
+// strict-validate-path-type, on since 1.12), and /peal.js has a dot. Elsewhere only Prefix is
+// sure to be one: to ALB and GKE the other type is a path as it stands.
+func TestPathsAreOfATypeThatIsTaken(t *testing.T) {
+	for _, preset := range []string{"nginx", "traefik", "alb", "gke", "contour"} {
+		got := make(map[string]networking.PathType)
+		for _, path := range named[*networking.Ingress](released(t, chart+"/ci/ingress-"+preset+".yaml"), "peal").Spec.Rules[0].HTTP.Paths {
+			got[path.Path] = *path.PathType
+		}
+		want := map[string]networking.PathType{
+			"/api/v2/ticketing": networking.PathTypePrefix,
+			"/realms":           networking.PathTypePrefix,
+			"/peal.js":          networking.PathTypePrefix,
+		}
+		if preset == "nginx" {
+			want["/peal.js"] = networking.PathTypeImplementationSpecific
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("preset %s: the types are %v, want %v", preset, got, want)
+		}
+	}
+}
+
 // inside are paths of the public port that nobody outside has to reach: probes ask the pods,
 // and the description is for who runs peal.
 var inside = []string{"/livez", "/readyz", "/openapi.yaml"}
