@@ -278,8 +278,9 @@ func checkReferences(r *release, tell func(string, ...any)) {
 		d := named[*apps.Deployment](r, s.Spec.ScaleTargetRef.Name)
 		if d == nil {
 			tell("HorizontalPodAutoscaler %s scales %s, which is not there", s.Name, s.Spec.ScaleTargetRef.Name)
-		} else if d.Spec.Replicas != nil {
-			tell("HorizontalPodAutoscaler %s: each upgrade puts %s back to %d", s.Name, d.Name, *d.Spec.Replicas)
+		} else if d.Spec.Replicas == nil || *d.Spec.Replicas != *s.Spec.MinReplicas {
+			// There is no cluster here to say how many there are.
+			tell("HorizontalPodAutoscaler %s: a new %s does not begin with %d", s.Name, d.Name, *s.Spec.MinReplicas)
 		}
 	}
 }

@@ -63,7 +63,8 @@ func TestChecksSeeMistakes(t *testing.T) {
 		{"a secret that no value names", "default", "name: \"peal-nats\"", "name: \"nats\"", "no value names Secret nats"},
 		{"credentials that no value names", "region-eu", "name: \"peal-nats-eu\"", "name: \"peal-nats-us\"", "no value names Secret peal-nats-us"},
 		{"a scaler of nobody", "everything", "    name: bell-edge\n  minReplicas", "    name: bell\n  minReplicas", "scales bell, which is not there"},
-		{"a scaler of what has a number", "everything", "      app.kubernetes.io/component: edge\n  strategy:\n", "      app.kubernetes.io/component: edge\n  replicas: 3\n  strategy:\n", "each upgrade puts bell-edge back"},
+		{"a scaler of what has a number", "everything", "  replicas: 3\n  selector:\n    matchLabels:\n      app.kubernetes.io/name: peal\n      app.kubernetes.io/instance: \"peal\"\n      app.kubernetes.io/component: edge", "  replicas: 7\n  selector:\n    matchLabels:\n      app.kubernetes.io/name: peal\n      app.kubernetes.io/instance: \"peal\"\n      app.kubernetes.io/component: edge", "a new bell-edge does not begin with 3"},
+		{"a scaler of what has none", "everything", "  replicas: 3\n  selector:", "  selector:", "a new bell-edge does not begin with 3"},
 
 		{"a job that is no hook", "default", "    helm.sh/hook: pre-install,pre-upgrade\n    helm.sh/hook-weight: \"0\"\n", "", "is no hook"},
 		{"a hook that needs what is made later", "default", "    helm.sh/hook: pre-install,pre-upgrade\n    helm.sh/hook-weight: \"-1\"\n", "", "which is made after it"},
