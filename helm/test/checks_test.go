@@ -310,6 +310,10 @@ func checkHooks(r *release, tell func(string, ...any)) {
 		if !p.of.hook() {
 			tell("%v is no hook", p.of)
 		}
+		// Helm waits for 5 min by default, and what it says then names no cause.
+		if job, ok := p.of.Object.(*batch.Job); ok && (job.Spec.ActiveDeadlineSeconds == nil || *job.Spec.ActiveDeadlineSeconds >= 300) {
+			tell("%v may take longer than Helm waits", p.of)
+		}
 		for _, v := range p.template.Spec.Volumes {
 			for _, s := range v.Projected.Sources {
 				if s.ConfigMap == nil {

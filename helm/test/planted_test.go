@@ -67,6 +67,7 @@ func TestChecksSeeMistakes(t *testing.T) {
 		{"a scaler of what has none", "everything", "  replicas: 3\n  selector:", "  selector:", "a new bell-edge does not begin with 3"},
 
 		{"a job that is no hook", "default", "    helm.sh/hook: pre-install,pre-upgrade\n    helm.sh/hook-weight: \"0\"\n", "", "is no hook"},
+		{"a hook that Helm gives up", "default", "activeDeadlineSeconds: 270", "activeDeadlineSeconds: 600", "longer than Helm waits"},
 		{"a hook that needs what is made later", "default", "    helm.sh/hook: pre-install,pre-upgrade\n    helm.sh/hook-weight: \"-1\"\n", "", "which is made after it"},
 		{"a hook that may run first", "default", "helm.sh/hook-weight: \"-1\"", "helm.sh/hook-weight: \"0\"", "made in any order"},
 
