@@ -324,6 +324,39 @@ func TestMemoryIsTold(t *testing.T) {
 	}
 }
 
+// Where pods may run, and what else is said of them, is said of each workload by itself. A
+// cluster whose policies want a label, or whose nodes are tainted, wants it of the Job too.
+func TestPodsAreWhereTheValuesSay(t *testing.T) {
+	for mode, workloads := range map[string][]string{"default": {"edge", "dispatch", "ensure"}, "embedded": {"embedded"}} {
+		for _, w := range workloads {
+			out, err := template(chart, "--values", chart+"/ci/"+mode+".yaml", "--set-json", w+`={"podLabels":{"team":"desk"},"podAnnotations":{"note":"here"},"nodeSelector":{"pool":"desk"},"tolerations":[{"key":"desk","operator":"Exists"}],"affinity":{"nodeAffinity":{}},"priorityClassName":"high"}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := read(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range r.pods() {
+				spec := p.template.Spec
+				for what, set := range map[string]bool{
+					"podLabels":         p.template.Labels["team"] == "desk",
+					"podAnnotations":    p.template.Annotations["note"] == "here",
+					"nodeSelector":      spec.NodeSelector["pool"] == "desk",
+					"tolerations":       len(spec.Tolerations) == 1,
+					"affinity":          spec.Affinity != nil,
+					"priorityClassName": spec.PriorityClassName == "high",
+				} {
+					want := w == "embedded" || p.of.GetName() == "peal-"+w
+					if set != want {
+						t.Errorf("%s.%s is set: that %v has it is %v", w, what, p.of, set)
+					}
+				}
+			}
+		}
+	}
+}
+
 // A new tenant restarts nobody, and another setting restarts those who read it.
 func TestWhatRestartsPods(t *testing.T) {
 	sums := func(args ...string) map[string]string {

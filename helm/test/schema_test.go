@@ -22,6 +22,8 @@ var free = map[string]string{
 	"/properties/edge/properties/tolerations/items":                      "Kubernetes checks it",
 	"/properties/dispatch/properties/affinity":                           "Kubernetes checks it",
 	"/properties/dispatch/properties/tolerations/items":                  "Kubernetes checks it",
+	"/properties/ensure/properties/affinity":                             "Kubernetes checks it",
+	"/properties/ensure/properties/tolerations/items":                    "Kubernetes checks it",
 	"/properties/embedded/properties/affinity":                           "Kubernetes checks it",
 	"/properties/embedded/properties/tolerations/items":                  "Kubernetes checks it",
 }

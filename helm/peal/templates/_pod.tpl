@@ -19,11 +19,13 @@ metadata:
     app.kubernetes.io/name: {{ include "peal.name" $root }}-ensure
     app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
     {{- end }}
-  {{- if $serves }}
+  {{- if or $serves .values.podAnnotations }}
   annotations:
     {{- with .values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- end }}
+  {{- if $serves }}
     # peal.yaml is read at the start alone. The realms are read again when they change, and
     # are not in this sum: a new tenant restarts nobody.
     checksum/config: {{ include "peal.config" (dict "root" $root "role" .role) | sha256sum }}
