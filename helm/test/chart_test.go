@@ -69,6 +69,8 @@ func TestNamesFollowTheRelease(t *testing.T) {
 		{"a name of one's own", "desk", "fullnameOverride=bell", "bell"},
 		{"another name of the chart", "desk", "nameOverride=bell", "desk-bell"},
 		{"the longest name of a release", strings.Repeat("r", 53), "", strings.Repeat("r", 40)},
+		{"a name that is cut at its dashes", strings.Repeat("r", 38) + "--desk", "", strings.Repeat("r", 38)},
+		{"a name that is cut at a dot", strings.Repeat("r", 39) + ".desk", "", strings.Repeat("r", 39)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out, err := helm("template", tt.release, chart, "--namespace", namespace, "--kube-version", oldest, "--values", chart+"/ci/default.yaml", "--set", tt.set)
@@ -93,6 +95,31 @@ func TestNamesFollowTheRelease(t *testing.T) {
 				t.Errorf("the public Service is %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// A release may be called what a Service may not, and what is another release's.
+func TestNamesThatCantBeAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		release, set string
+		want         string // "" if it is taken
+	}{
+		{"1desk", "", "set fullnameOverride"},
+		{"desk.acme", "", "set fullnameOverride"},
+		{"desk.acme", "fullnameOverride=desk", ""},
+		{"peal-edge", "", "does not end in -edge"},
+		{"peal-edge", "fullnameOverride=bell", ""},
+		{"desk", "nameOverride=ensure", "does not end in -ensure"},
+		{"desk", "nameOverride=hedge", ""},
+		{"desk", "fullnameOverride=peal-internal", "does not end in -internal"},
+		{"desk", "fullnameOverride=peal-dispatch", "does not end in -dispatch"},
+		{"desk", "fullnameOverride=peal-realms", "does not end in -realms"},
+		{"desk", "fullnameOverride=peal-dashboard", "does not end in -dashboard"},
+	} {
+		_, err := helm("template", tt.release, chart, "--kube-version", oldest, "--values", chart+"/ci/default.yaml", "--set", tt.set)
+		if (err != nil) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("release %s with %q: %v, want %q", tt.release, tt.set, err, tt.want)
+		}
 	}
 }
 

@@ -1,6 +1,13 @@
 {{- /* What the schema can't say: the messages name the key. */}}
 {{- define "peal.checks" -}}
 {{- $v := .Values -}}
+{{- $full := include "peal.fullname" . -}}
+{{- if not (regexMatch `^[a-z]([-a-z0-9]*[a-z0-9])?$` $full) -}}
+  {{- fail (printf "%q, of the release and nameOverride, can't be the name of a Service: set fullnameOverride to one of lower case letters, digits and -, with a letter first" $full) -}}
+{{- end -}}
+{{- with regexFind `-(ensure|internal|edge|dispatch|realms|dashboard)$` $full -}}
+  {{- fail (printf "%q ends as the chart's own names do, so that objects of a release %q would be called the same: set fullnameOverride to one that does not end in %s" $full (trimSuffix . $full) .) -}}
+{{- end -}}
 {{- range $key, $instead := fromYaml (include "peal.owned" .) -}}
   {{- if hasKey $v.config $key -}}
     {{- fail (printf "config.%s: the chart sets it by itself: %s" $key $instead) -}}

@@ -1,17 +1,22 @@
 {{- /* What the objects of a release are called. */}}
 {{- define "peal.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | include "peal.trim" -}}
 {{- end }}
 
 {{- /* 40 characters leave room for a suffix, and for the hash that Kubernetes gives a pod. */}}
 {{- define "peal.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 40 | include "peal.trim" -}}
 {{- else if contains (include "peal.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 40 | include "peal.trim" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name (include "peal.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name (include "peal.name" .) | trunc 40 | include "peal.trim" -}}
 {{- end -}}
+{{- end }}
+
+{{- /* A text without the dashes and dots that cutting it may leave at its end. */}}
+{{- define "peal.trim" -}}
+{{- regexReplaceAll `[-.]+$` . "" -}}
 {{- end }}
 
 {{- /* The workload that answers clients. */}}
