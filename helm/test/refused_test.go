@@ -43,7 +43,12 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 		{"the chart's own region", edge + "config: {region: eu}", "config.region"},
 		{"the chart's own data", alone + "config: {data: /data}", "config.data"},
 		{"a bundled NATS", realms + "nats: {enabled: true, urls: ['tls://n1:4222']}", "/nats/enabled"},
-		{"a password in a value", realms + "nats: {urls: ['tls://edge:secret@n1:4222']}", "/nats/urls/0"},
+		{"a password in a value", realms + "nats: {urls: ['tls://n1:4222', 'tls://edge:secret@n1:4222']}", "nats.urls.1: has a user or password"},
+		{"a password of a wrong form", realms + "nats: {urls: ['tls://edge:secret@n1:4222/a b']}", "nats.urls.0: has a user or password"},
+		{"a URL of another kind", realms + "nats: {urls: ['http://n1:4222']}", "nats.urls.0: must be a URL"},
+		{"a server without a scheme", realms + "nats: {urls: ['n1:4222']}", "nats.urls.0: must be a URL"},
+		{"two URLs in one", realms + "nats: {urls: ['tls://n1:4222,tls://n2:4222']}", "nats.urls.0: must be a URL"},
+		{"a password for the chart's own nats", edge + "config: {nats: 'nats://edge:secret@n1'}", "config.nats: "},
 		{"URLs twice", realms + "nats: {urls: ['tls://n1:4222'], urlsSecret: {name: peal-nats}}", "nats.urlsSecret.name"},
 		{"NATS beside the embedded one", alone + nats, "/nats/urls"},
 		{"a secret of NATS beside the embedded one", alone + "nats: {urlsSecret: {name: peal-nats}}", "/nats/urlsSecret/name"},
@@ -84,6 +89,10 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 			}
 			if !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("refused with\n%v\nwhich does not name %s", err, tt.want)
+			}
+			// What refuses goes into logs of who knows what.
+			if strings.Contains(err.Error(), ":secret") {
+				t.Errorf("refused with\n%v\nwhich shows the password", err)
 			}
 		})
 	}

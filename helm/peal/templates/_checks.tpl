@@ -16,6 +16,15 @@
 {{- if and $v.existingRealms.configMap (or $v.realms $v.tenants) -}}
   {{- fail "realms and existingRealms.configMap exclude each other: keep the one that holds the realms" -}}
 {{- end -}}
+{{- /* Not in the schema, whose messages show the value. */ -}}
+{{- range $i, $url := $v.nats.urls -}}
+  {{- if contains "@" $url -}}
+    {{- fail (printf "nats.urls.%d: has a user or password: put it into a Secret and name that in nats.urlsSecret" $i) -}}
+  {{- end -}}
+  {{- if not (regexMatch `^(nats|tls|ws|wss)://[^/?#, ]+$` $url) -}}
+    {{- fail (printf "nats.urls.%d: must be a URL such as tls://n1.example.com:4222" $i) -}}
+  {{- end -}}
+{{- end -}}
 {{- if and $v.nats.urls $v.nats.urlsSecret.name -}}
   {{- fail "nats.urls and nats.urlsSecret.name exclude each other: the Secret would win" -}}
 {{- end -}}
