@@ -30,6 +30,15 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 		{"more than one embedded", alone + "embedded: {replicas: 2}", "/embedded"},
 		{"a setting that there is not", edge + "config: {drain-windw: 30s}", "drain-windw"},
 		{"a setting of the wrong form", edge + "config: {heartbeat: 30}", "/config/heartbeat"},
+		{"more connections than can be counted", edge + "config: {max-connections-per-user: 1001}", "/config/max-connections-per-user"},
+		{"no heartbeat", edge + "config: {heartbeat: 0}", "/config/heartbeat"},
+		{"no heartbeat in words", edge + "config: {heartbeat: '0'}", "/config/heartbeat"},
+		{"no heartbeat with units", edge + "config: {heartbeat: 0m0s}", "/config/heartbeat"},
+		{"a quick heartbeat", edge + "config: {heartbeat: 999ms}", "config.heartbeat: 999ms must be 1s to 1m"},
+		{"a slow heartbeat", edge + "config: {heartbeat: 1m1s}", "config.heartbeat: 1m1s must be 1s to 1m"},
+		{"notifications that are not kept", edge + "config: {retain: 0}", "/config/retain"},
+		{"notifications that are hardly kept", edge + "config: {retain: 59s}", "config.retain: 59s must be at least 1m"},
+		{"connections that end at once", edge + "config: {max-connection-age: 59s}", "config.max-connection-age: 59s must be at least 1m"},
 		{"a setting out of bounds", edge + "config: {partitions: 300}", "/config/partitions"},
 		{"a duration without a unit", edge + "config: {drain-window: '30'}", "/config/drain-window"},
 		{"the embedded NATS for everybody", alone + "embedded: {natsListen: ':4222'}", "/embedded/natsListen"},
@@ -57,6 +66,8 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 		{"a region in capitals", edge + "region: EU", "/region"},
 		{"a realm without an issuer", nats + "realms: [{name: acme, discovery: true, audiences: [peal], tenants: any}]", "issuer"},
 		{"a realm without keys", nats + "realms: [{name: acme, issuer: 'https://a/', audiences: [peal], tenants: any}]", "jwks"},
+		{"a realm without discovery", nats + "realms: [{name: acme, issuer: 'https://a/', discovery: false, audiences: [peal], tenants: any}]", "/realms/0"},
+		{"a realm with two sources of keys", nats + "realms: [{name: acme, issuer: 'https://a/', discovery: true, jwks: 'https://a/keys', audiences: [peal], tenants: any}]", "/realms/0"},
 		{"a realm without tenants", nats + "realms: [{name: acme, issuer: 'https://a/', discovery: true, audiences: [peal]}]", "tenants"},
 		{"a key of a realm that there is not", nats + "realms: [{name: acme, issuer: 'https://a/', discovery: true, audiences: [peal], tenants: any, audience: peal}]", "audience"},
 		{"a tenant that is no UUID", nats + "realms: [{name: acme, issuer: 'https://a/', discovery: true, audiences: [peal], tenants: [acme]}]", "/realms/0/tenants"},
@@ -96,13 +107,17 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 			}
 		})
 	}
-	for name, values := range map[string]string{"edge": edge, "embedded": alone} {
+	for name, values := range map[string]string{
+		"edge": edge, "embedded": alone,
+		"edge, at the lower bounds": edge + "config: {heartbeat: 1s, retain: 60s, max-connection-age: 0}",
+		"edge, at the upper bounds": nats + "config: {heartbeat: 60s, max-connection-age: 1m}\nrealms: [{name: acme, issuer: 'https://a/', discovery: false, jwks: 'https://a/keys', audiences: [peal], tenants: any}]",
+	} {
 		file := filepath.Join(t.TempDir(), "values.yaml")
 		if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := template(chart, "--values", file); err != nil {
-			t.Errorf("what the rows of mode %s begin with is refused itself: %v", name, err)
+			t.Errorf("of mode %s something good is refused: %v", name, err)
 		}
 	}
 }

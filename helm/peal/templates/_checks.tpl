@@ -13,6 +13,7 @@
     {{- fail (printf "config.%s: the chart sets it by itself: %s" $key $instead) -}}
   {{- end -}}
 {{- end -}}
+{{- include "peal.bounds" . -}}
 {{- if and $v.existingRealms.configMap (or $v.realms $v.tenants) -}}
   {{- fail "realms and existingRealms.configMap exclude each other: keep the one that holds the realms" -}}
 {{- end -}}
@@ -57,11 +58,38 @@ region: see region
 roles: see mode
 {{- end }}
 
+{{- /* Times that peal refuses at its start: it would be a pod at night that says so. */}}
+{{- define "peal.bounds" -}}
+{{- $config := .Values.config -}}
+{{- with $config.heartbeat -}}
+  {{- $seconds := include "peal.time" (list . "config.heartbeat") | float64 -}}
+  {{- if or (lt $seconds 1.0) (gt $seconds 60.0) -}}
+    {{- fail (printf "config.heartbeat: %s must be 1s to 1m" .) -}}
+  {{- end -}}
+{{- end -}}
+{{- with $config.retain -}}
+  {{- if lt (include "peal.time" (list . "config.retain") | float64) 60.0 -}}
+    {{- fail (printf "config.retain: %s must be at least 1m" .) -}}
+  {{- end -}}
+{{- end -}}
+{{- with index $config "max-connection-age" -}}
+  {{- $seconds := include "peal.time" (list . "config.max-connection-age") | float64 -}}
+  {{- if and (gt $seconds 0.0) (lt $seconds 60.0) -}}
+    {{- fail (printf "config.max-connection-age: %s must be at least 1m; 0 is without a bound" .) -}}
+  {{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- /* Seconds of a duration of Go, such as 1m30s, rounded up. Called as peal.time is. */}}
+{{- define "peal.seconds" -}}
+{{- ceil (include "peal.time" . | float64) | int -}}
+{{- end }}
+
 {{- /*
-Seconds of a duration of Go, such as 1m30s, rounded up. Called with a list: the value, and
+Seconds of a duration of Go, with what is less than one. Called with a list: the value, and
 the key to name if it is none.
 */}}
-{{- define "peal.seconds" -}}
+{{- define "peal.time" -}}
 {{- $text := index . 0 | toString -}}
 {{- if eq $text "0" -}}
 0
@@ -75,7 +103,7 @@ the key to name if it is none.
   {{- $number := regexFind `^[0-9.]+` . -}}
   {{- $sum = addf $sum (mulf (float64 $number) (get $units (trimPrefix $number .))) -}}
 {{- end -}}
-{{- ceil $sum | int -}}
+{{- printf "%.9f" $sum -}}
 {{- end -}}
 {{- end }}
 
