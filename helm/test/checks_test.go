@@ -205,8 +205,11 @@ func checkRoutes(r *release, tell func(string, ...any)) {
 			if answersClients(p) && b.Spec.HealthCheck.Port != int64(p.port("http")) {
 				tell("BackendConfig %s asks for health at port %d", b.Name, b.Spec.HealthCheck.Port)
 			}
-			if answersClients(p) && b.Spec.ConnectionDraining.DrainingTimeoutSec < *p.template.Spec.TerminationGracePeriodSeconds {
+			if answersClients(p) && b.Spec.ConnectionDraining.DrainingTimeoutSec < min(3600, *p.template.Spec.TerminationGracePeriodSeconds) {
 				tell("BackendConfig %s cuts connections before %v lets them go", b.Name, p.of)
+			}
+			if b.Spec.ConnectionDraining.DrainingTimeoutSec > 3600 {
+				tell("BackendConfig %s drains for longer than GKE takes", b.Name)
 			}
 		}
 	}

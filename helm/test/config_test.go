@@ -324,6 +324,30 @@ func TestMemoryIsTold(t *testing.T) {
 	}
 }
 
+// To Helm a number of a file is one with a fraction, which it writes as 1e+06.
+func TestNumbersAreWhole(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	for _, values := range []string{
+		"edge: {replicas: 1000000}\ndispatch: {replicas: 1000000}\nensure: {backoffLimit: 1000000, activeDeadlineSeconds: 1000000}\ntermination: {preStopSeconds: 1000000}",
+		"autoscaling: {enabled: true, minReplicas: 1000000, maxReplicas: 2000000, connectionsPerPod: 1000000}\ntermination: {marginSeconds: 1000000}",
+		"service: {port: 443.0}\nnetworkPolicy: {egress: {enabled: true, natsPorts: [4222.0]}}\ntermination: {gracePeriodSeconds: 1000000}",
+	} {
+		if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := template(chart, "--values", chart+"/ci/httproute.yaml", "--values", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(out); err != nil {
+			t.Errorf("%s\nmakes %v", values, err)
+		}
+		if strings.Contains(out, "1e+06") {
+			t.Errorf("%s\nmakes a number that is written 1e+06:\n%s", values, out)
+		}
+	}
+}
+
 // Where pods may run, and what else is said of them, is said of each workload by itself. A
 // cluster whose policies want a label, or whose nodes are tainted, wants it of the Job too.
 func TestPodsAreWhereTheValuesSay(t *testing.T) {

@@ -51,6 +51,7 @@ func TestChecksSeeMistakes(t *testing.T) {
 		{"a route to another port", "httproute", "          port: 80", "          port: 8081", "routes: HTTPRoute peal leads to a port"},
 		{"a configuration of no service", "ingress-gke", `'{"default":"peal"}'`, `'{"default":"bell"}'`, "BackendConfig peal is of no Service"},
 		{"health at another port", "ingress-gke", "    port: 8080", "    port: 8081", "asks for health at port 8081"},
+		{"draining for too long", "ingress-gke", "drainingTimeoutSec: 60", "drainingTimeoutSec: 3601", "longer than GKE takes"},
 		{"draining that is cut short", "ingress-gke", "drainingTimeoutSec: 60", "drainingTimeoutSec: 30", "cuts connections before"},
 
 		{"no startup probe", "default", "startupProbe:", "lifecycleProbe:", "lifecycleProbe"},

@@ -74,6 +74,29 @@ func TestPresetsFollowTheValues(t *testing.T) {
 	}
 }
 
+// Both load balancers refuse more than an hour.
+func TestDrainingIsAsLongAsCanBe(t *testing.T) {
+	for _, preset := range []string{"alb", "gke"} {
+		out, err := template(chart, "--values", chart+"/ci/ingress-"+preset+".yaml", "--set", "config.drain-window=2h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := read(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := named[*networking.Ingress](r, "peal").Annotations["alb.ingress.kubernetes.io/target-group-attributes"]
+		if preset == "alb" && !strings.Contains(told, "deregistration_delay.timeout_seconds=3600,") {
+			t.Errorf("after a drain window of 2 h: %q", told)
+		}
+		for _, b := range of[*backendConfig](r) {
+			if b.Spec.ConnectionDraining.DrainingTimeoutSec != 3600 {
+				t.Errorf("after a drain window of 2 h: %d s", b.Spec.ConnectionDraining.DrainingTimeoutSec)
+			}
+		}
+	}
+}
+
 // ingress-nginx refuses a path of the type Prefix that has a character beyond these (its
 // strict-validate-path-type, on since 1.12), and /peal.js has a dot. Elsewhere only Prefix is
 // sure to be one: to ALB and GKE the other type is a path as it stands.

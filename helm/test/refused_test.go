@@ -87,6 +87,8 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 		{"an annotation that is no text", edge + "service: {annotations: {a: 1}}", "/service/annotations/a"},
 		{"a setting in the environment", edge + "env: [{name: PEAL_HEARTBEAT, value: 20s}]", "/env/0/name"},
 		{"a quantity that is none", edge + "edge: {resources: {limits: {memory: 1GB}}}", "/edge/resources/limits/memory"},
+		{"a tag in the repository", edge + "image: {repository: 'ghcr.io/pealhq/peal:v1'}", "/image/repository"},
+		{"a repository with a space", edge + "image: {repository: 'ghcr.io/pealhq /peal'}", "/image/repository"},
 		{"a digest that is none", edge + "image: {digest: latest}", "/image/digest"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -109,8 +111,9 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 	}
 	for name, values := range map[string]string{
 		"edge": edge, "embedded": alone,
-		"edge, at the lower bounds": edge + "config: {heartbeat: 1s, retain: 60s, max-connection-age: 0}",
-		"edge, at the upper bounds": nats + "config: {heartbeat: 60s, max-connection-age: 1m}\nrealms: [{name: acme, issuer: 'https://a/', discovery: false, jwks: 'https://a/keys', audiences: [peal], tenants: any}]",
+		"edge, of a registry with a port": edge + "image: {repository: 'localhost:5000/desk/peal', tag: '1'}",
+		"edge, at the lower bounds":       edge + "config: {heartbeat: 1s, retain: 60s, max-connection-age: 0}",
+		"edge, at the upper bounds":       nats + "config: {heartbeat: 60s, max-connection-age: 1m}\nrealms: [{name: acme, issuer: 'https://a/', discovery: false, jwks: 'https://a/keys', audiences: [peal], tenants: any}]",
 	} {
 		file := filepath.Join(t.TempDir(), "values.yaml")
 		if err := os.WriteFile(file, []byte(values), 0o600); err != nil {

@@ -30,7 +30,7 @@ environment also whether events come at once, and whether anything cuts what is 
 {{- if $away }} Nothing
 leads here from outside yet, so first:
 
-    kubectl -n {{ .Release.Namespace }} port-forward service/{{ $full }} 8080:{{ .Values.service.port }}
+    kubectl -n {{ .Release.Namespace }} port-forward service/{{ $full }} 8080:{{ int64 .Values.service.port }}
 {{- end }}
 
 What the pods stand on, from within one:

@@ -82,7 +82,7 @@ spec:
   {{- end }}
   containers:
     - name: peal
-      image: {{ include "peal.image" $root }}
+      image: {{ include "peal.image" $root | quote }}
       imagePullPolicy: {{ $v.image.pullPolicy }}
       args:
         {{- if $serves }}
