@@ -85,6 +85,14 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 		{"a traffic policy of no load balancer", edge + "service: {externalTrafficPolicy: Local}", "service.externalTrafficPolicy"},
 		{"everybody on the admin port", edge + "networkPolicy: {adminFrom: [{}]}", "/networkPolicy/adminFrom/0"},
 		{"an annotation that is no text", edge + "service: {annotations: {a: 1}}", "/service/annotations/a"},
+		{"a label of the chart's own", edge + "edge: {podLabels: {app.kubernetes.io/name: bell}}", "/edge/podLabels"},
+		{"a component of another's", edge + "dispatch: {podLabels: {app.kubernetes.io/component: edge}}", "/dispatch/podLabels"},
+		{"an instance of another's", edge + "ensure: {podLabels: {app.kubernetes.io/instance: bell}}", "/ensure/podLabels"},
+		{"a label of Helm's", alone + "embedded: {podLabels: {helm.sh/chart: bell}}", "/embedded/podLabels"},
+		{"a sum of one's own", edge + "edge: {podAnnotations: {checksum/config: '1'}}", "/edge/podAnnotations"},
+		{"a monitor's label of the chart's own", edge + "serviceMonitor: {labels: {app.kubernetes.io/name: bell}}", "/serviceMonitor/labels"},
+		{"a rule's label of the chart's own", edge + "prometheusRule: {labels: {app.kubernetes.io/managed-by: hand}}", "/prometheusRule/labels"},
+		{"a dashboard's label of the chart's own", edge + "dashboard: {labels: {app.kubernetes.io/version: '1'}}", "/dashboard/labels"},
 		{"a setting in the environment", edge + "env: [{name: PEAL_HEARTBEAT, value: 20s}]", "/env/0/name"},
 		{"a quantity that is none", edge + "edge: {resources: {limits: {memory: 1GB}}}", "/edge/resources/limits/memory"},
 		{"a tag in the repository", edge + "image: {repository: 'ghcr.io/pealhq/peal:v1'}", "/image/repository"},
@@ -111,6 +119,7 @@ func TestMistakesInValuesAreRefused(t *testing.T) {
 	}
 	for name, values := range map[string]string{
 		"edge": edge, "embedded": alone,
+		"edge, with labels of a whole":    edge + "edge: {podLabels: {app.kubernetes.io/part-of: desk}}",
 		"edge, of a registry with a port": edge + "image: {repository: 'localhost:5000/desk/peal', tag: '1'}",
 		"edge, at the lower bounds":       edge + "config: {heartbeat: 1s, retain: 60s, max-connection-age: 0}",
 		"edge, at the upper bounds":       nats + "config: {heartbeat: 60s, max-connection-age: 1m}\nrealms: [{name: acme, issuer: 'https://a/', discovery: false, jwks: 'https://a/keys', audiences: [peal], tenants: any}]",
