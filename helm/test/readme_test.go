@@ -3,6 +3,7 @@ package helm_test
 import (
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -95,6 +96,43 @@ func TestInstallationIsShort(t *testing.T) {
 	}
 	if modes != 2 {
 		t.Errorf("README.md has %d ways to install, want one for each mode", modes)
+	}
+}
+
+// The Job that copies one pod's notifications to a cluster is a manifest of somebody's own,
+// made of README.md: what it says has to be taken, by Kubernetes and by peal.
+func TestMigrationIsAsReadmeSays(t *testing.T) {
+	page, err := os.ReadFile(chart + "/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(page), "\n## From one pod to a cluster\n")
+	_, text, _ = strings.Cut(text, "\n```yaml\n")
+	text, _, _ = strings.Cut(text, "\n```\n")
+	r, err := read(text)
+	if err != nil || len(r.pods()) != 1 {
+		t.Fatalf("%d Jobs, %v", len(r.pods()), err)
+	}
+	checkRestricted(r, t.Errorf)
+	p := r.pods()[0]
+
+	e := released(t, chart+"/ci/embedded.yaml")
+	own := e.pods()[0]
+	if got, want := p.template.Spec.Volumes[0].PersistentVolumeClaim.ClaimName, own.claims[0]+"-"+own.of.GetName()+"-0"; got != want {
+		t.Errorf("the volume is %s, want %s", got, want)
+	}
+	if got, want := p.container().Image, own.container().Image; got != want {
+		t.Errorf("the image is %s, want %s", got, want)
+	}
+	got, want := p.template.Spec.SecurityContext, own.template.Spec.SecurityContext
+	if *got.RunAsUser != *want.RunAsUser || *got.RunAsGroup != *want.RunAsGroup || *got.FSGroup != *want.FSGroup {
+		t.Error("it runs as somebody else than the owner of the volume")
+	}
+	// As far as peal comes without a volume.
+	cmd := exec.Command(*binary, p.container().Args...)
+	cmd.Env = []string{p.container().Env[0].Name + "=nats://admin:secret@n1:4222"}
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "there is no JetStream in /data") {
+		t.Errorf("peal says %q, %v", out, err)
 	}
 }
 
