@@ -90,6 +90,9 @@ type natsValues struct {
 	Container struct {
 		Env map[string]any
 	}
+	ExtraResources []struct {
+		Spec struct{ Selector map[string]string }
+	}
 }
 
 func TestRegionsOfNATSFindEachOther(t *testing.T) {
@@ -116,6 +119,10 @@ func TestRegionsOfNATSFindEachOther(t *testing.T) {
 		}
 		if !c.Cluster.TLS.Enabled || !c.Gateway.TLS.Enabled || !c.NATS.TLS.Enabled {
 			t.Errorf("%s: something goes over the network as it is", region)
+		}
+		// Another NATS of the namespace would get some of what comes from the other regions.
+		if len(v.ExtraResources) != 1 || v.ExtraResources[0].Spec.Selector["app.kubernetes.io/instance"] != "peal-nats" {
+			t.Errorf("%s: the Service of the gateway is not about the release peal-nats", region)
 		}
 		prefixes[c.ServerNamePrefix] = true
 		if len(c.Gateway.Merge.Gateways) != len(all) {
