@@ -47,10 +47,11 @@ var farewell = map[reason]struct{ code, message string }{
 // behind it. A poll that waits is the other.
 type transport interface {
 	// offer takes a frame of the feed to be written, all or none, and never
-	// blocks. at is where the reader is after it; zero if it does not tell. news is
-	// the message if it was stored since the connection is open; nil for anything else. After it has answered false the transport calls Feed.Resume when there is room.
-	// What it has taken and not begun to write it may drop, with Feed.Rewind,
-	// after which it is offered again.
+	// blocks. at is where the reader is after it; zero if it does not tell. news is the
+	// message if it was stored since the connection is open; nil for anything else. After
+	// it has answered false the transport calls Feed.Resume when there is room. What it
+	// has taken and not begun to write it may drop, with Feed.Rewind, after which it is
+	// offered again.
 	offer(frame []byte, at bus.Cursor, news *bus.Message) bool
 
 	// offerUpdate is offer for a ticket update with its frame. It may be told

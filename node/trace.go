@@ -28,8 +28,8 @@ func (n *Node) recorded(r *request, what string, store func(context.Context) err
 	return err
 }
 
-// wrote notes that a write has returned, with the oldest of what it had that has just
-// been stored.
+// wrote notes that a write has returned, with the oldest of what it had that was stored
+// since its connection is open.
 func (n *Node) wrote(oldest *bus.Message) {
 	n.metrics.wrote(oldest.Stored)
 	if !oldest.Origin.IsValid() {
