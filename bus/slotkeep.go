@@ -75,6 +75,7 @@ func (s *slots) round(ctx context.Context, now time.Time) {
 		return
 	}
 	err := s.run(ctx, errands)
+	s.over(errands)
 	if ctx.Err() != nil {
 		return
 	}
@@ -105,6 +106,7 @@ func (s *slots) departures(now time.Time) (all []errand) {
 	for _, d := range s.leaving {
 		switch {
 		case now.Sub(d.since) > s.ttl:
+			s.freedLocked(d)
 		case d.due.After(now), len(all) == slotsAtOnce:
 			later = append(later, d)
 		default:
@@ -118,6 +120,19 @@ func (s *slots) departures(now time.Time) (all []errand) {
 	return all
 }
 
+// over tells who waits for what was freed that it is.
+func (s *slots) over(errands []errand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range errands {
+		if e.frees {
+			s.freedLocked(e.departure)
+		}
+	}
+	close(s.rounded)
+	s.rounded = make(chan struct{})
+}
+
 // putBack has what could not be freed freed later, and who was asked for asked again. What
 // else could not be renewed comes again by itself.
 func (s *slots) putBack(errands []errand) {
@@ -126,7 +141,7 @@ func (s *slots) putBack(errands []errand) {
 	for _, e := range errands {
 		switch {
 		case e.frees && !s.closed:
-			s.leaving = append(s.leaving, e.departure)
+			s.queueLocked(e.departure)
 		case e.asked:
 			s.askLocked(e.Slot)
 		}

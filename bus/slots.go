@@ -105,7 +105,9 @@ type slots struct {
 	seats   map[seat]*Slot
 	ring    [ringSteps][]*Slot
 	leaving []departure
-	asked   []*Slot // somebody may have them by now
+	freeing map[seat]int  // how many that are leaving are freed now or next
+	rounded chan struct{} // closed when the round under way, or the next, is over
+	asked   []*Slot       // somebody may have them by now
 	closed  bool
 }
 
@@ -113,7 +115,7 @@ type slots struct {
 type departure struct {
 	*Slot
 	since  time.Time
-	due    time.Time
+	due    time.Time // the zero time: now
 	unsure bool // it may be stored yet, though nothing is there
 }
 
@@ -125,6 +127,7 @@ func newSlots(b *Bus) (*slots, error) {
 		wake:    make(chan struct{}, 1), looking: make(chan struct{}, 1),
 		known: intactness{asking: make(chan struct{}, 1)},
 		began: time.Now(), seats: make(map[seat]*Slot),
+		freeing: make(map[seat]int), rounded: make(chan struct{}),
 	}
 	s.step = s.ttl / slotRenewals / ringSteps
 	s.stall, s.gate = newStall(b, s.stream), newGate(b.cfg.Timeout)
@@ -154,7 +157,11 @@ func (b *Bus) TakeSlot(ctx context.Context, in peal.Inbox, route string, most in
 		b.stats.SlotsFull.Add(1)
 		return nil, errSlotsTaken
 	}
-	switch err := s.inTurn(ctx, func(ctx context.Context) error { return s.gain(ctx, x) }); {
+	err := s.inTurn(ctx, func(ctx context.Context) error { return s.gain(ctx, x) })
+	for again := conflicts; again > 0 && errors.Is(err, peal.ErrTooManyConnections) && s.awaitFreed(ctx, x.seat()); again-- {
+		err = s.inTurn(ctx, func(ctx context.Context) error { return s.gain(ctx, x) })
+	}
+	switch {
 	case errors.Is(err, peal.ErrTooManyConnections):
 		b.stats.SlotsFull.Add(1)
 		return nil, err
@@ -428,8 +435,48 @@ func (s *slots) leaveLocked(d departure) {
 	if s.closed {
 		return // it expires
 	}
-	s.leaving = append(s.leaving, d)
+	s.queueLocked(d)
 	s.rouse()
+}
+
+func (s *slots) queueLocked(d departure) {
+	s.leaving = append(s.leaving, d)
+	if d.due.IsZero() {
+		s.freeing[d.seat()]++
+	}
+}
+
+// freedLocked notes that a departure is not to be waited for any more.
+func (s *slots) freedLocked(d departure) {
+	if !d.due.IsZero() {
+		return
+	}
+	at := d.seat()
+	if s.freeing[at]--; s.freeing[at] == 0 {
+		delete(s.freeing, at)
+	}
+}
+
+// awaitFreed waits until slots of a seat that this process has given back may be free:
+// who has just left, as a poll does with each answer, is not to be refused for it. It
+// returns false if there are none, or it takes too long.
+func (s *slots) awaitFreed(ctx context.Context, at seat) bool {
+	s.mu.Lock()
+	some, rounded := s.freeing[at] > 0, s.rounded
+	s.mu.Unlock()
+	if !some {
+		return false
+	}
+	late := time.NewTimer(s.bus.cfg.Timeout)
+	defer late.Stop()
+	select {
+	case <-rounded:
+		return true
+	case <-late.C:
+	case <-ctx.Done():
+	case <-s.bus.closing:
+	}
+	return false
 }
 
 // askLocked has the next round renew a slot.

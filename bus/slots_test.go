@@ -148,6 +148,30 @@ func TestSlotsAreExactUnderRaces(t *testing.T) {
 	}
 }
 
+// Who gives a slot back and takes one at once is not refused for the one that is about
+// to be free, as whoever polls is with each answer.
+func TestSlotIsTakenRightAfterItsRelease(t *testing.T) {
+	t.Parallel()
+	for name, most := range map[string]int{"one": 1, "three": 3} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t, nil)
+			in := inbox("jane")
+			for range most - 1 {
+				take(t, b, in, most, unwanted(t))
+			}
+			for range 200 {
+				take(t, b, in, most, unwanted(t)).Release()
+			}
+			kept := take(t, b, in, most, unwanted(t))
+			if !full(t, b, in, most) {
+				t.Errorf("%d are held, and another one was taken", most)
+			}
+			kept.Release()
+		})
+	}
+}
+
 // Limits are of a user on a route of a tenant.
 func TestSlotsAreOfAUserAndRoute(t *testing.T) {
 	t.Parallel()

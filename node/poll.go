@@ -64,6 +64,9 @@ func (n *Node) poll(w http.ResponseWriter, r *request, caller auth.Caller, q lis
 		return err
 	}
 	n.metrics.delivered.Add(float64(len(found)))
+	if p.waits {
+		r.end() // the next poll, which comes with the answer, needs the slot
+	}
 	return n.answerList(w, found, rest)
 }
 

@@ -211,6 +211,7 @@ func (r *request) end() {
 	for _, f := range r.atEnd {
 		f()
 	}
+	r.atEnd = nil
 }
 
 // safely runs a call and makes an error of a panic, but for the one by which a
