@@ -26,11 +26,36 @@ type Backlog struct {
 func (b *Bus) Backlog(ctx context.Context) (Backlog, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	all, _, err := b.lookAtQueue(ctx)
+	all, err := b.lookAtQueues(ctx, func(queue, map[int]uint64) error { return nil })
 	if err != nil {
 		return Backlog{}, unavailable("look at the queue of ticket events", err)
 	}
 	return all, nil
+}
+
+// lookAtQueues looks at all queues of the region. done is told of each.
+func (b *Bus) lookAtQueues(ctx context.Context, done func(queue, map[int]uint64) error) (all Backlog, err error) {
+	for _, q := range b.layout().queues() {
+		one, upTo, err := b.lookAtQueue(ctx, q)
+		if err == nil {
+			err = done(q, upTo)
+		}
+		if err != nil {
+			return Backlog{}, err
+		}
+		all.add(one)
+	}
+	return all, nil
+}
+
+func (b *Backlog) add(more Backlog) {
+	b.Waiting += more.Waiting
+	if !more.Oldest.IsZero() && (b.Oldest.IsZero() || more.Oldest.Before(b.Oldest)) {
+		b.Oldest = more.Oldest
+	}
+	for n, waiting := range more.Partitions {
+		b.Partitions[n] += waiting
+	}
 }
 
 // lookAtQueue counts what waits, and finds out up to where each partition of which
@@ -38,8 +63,8 @@ func (b *Bus) Backlog(ctx context.Context) (Backlog, error) {
 //
 // What the stream holds is not what waits. A JetStream that was killed may have
 // messages again that were worked on, which no consumer will give out any more.
-func (b *Bus) lookAtQueue(ctx context.Context) (all Backlog, done map[int]uint64, err error) {
-	s, err := b.reads.Stream(ctx, eventStream(b.cfg.Region))
+func (b *Bus) lookAtQueue(ctx context.Context, q queue) (all Backlog, done map[int]uint64, err error) {
+	s, err := b.reads.Stream(ctx, eventStream(q))
 	if err != nil {
 		return all, nil, err
 	}
@@ -65,7 +90,7 @@ func (b *Bus) lookAtQueue(ctx context.Context) (all Backlog, done map[int]uint64
 		if all.Waiting += waiting; waiting == 0 {
 			continue
 		}
-		m, err := b.getFromLeader(ctx, eventStream(b.cfg.Region), leaderGet{Seq: c.AckFloor.Stream + 1, NextFor: workFilter(b.cfg.Region, partition)})
+		m, err := b.getFromLeader(ctx, eventStream(q), leaderGet{Seq: c.AckFloor.Stream + 1, NextFor: workFilter(q, partition)})
 		if err != nil {
 			return all, nil, err
 		}
@@ -105,13 +130,23 @@ func (b *Bus) watchQueue(ctx context.Context) {
 func (b *Bus) watchQueueOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	all, done, err := b.lookAtQueue(ctx)
+	type place struct {
+		queue     queue
+		partition int
+	}
+	done := make(map[place]uint64)
+	all, err := b.lookAtQueues(ctx, func(q queue, upTo map[int]uint64) error {
+		for partition, seq := range upTo {
+			done[place{q, partition}] = seq
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
 	b.stats.backlog.Store(&all)
-	for partition, upTo := range done {
-		if err := b.workAgain(ctx, partition, upTo, leftBehind); err != nil {
+	for at, upTo := range done {
+		if err := b.workAgain(ctx, at.queue, at.partition, upTo, leftBehind); err != nil {
 			return err
 		}
 	}
@@ -126,10 +161,10 @@ const leftBehind = time.Minute
 // at or before the sequence up to which all are done, since a while. That they were
 // worked on is most likely, so whoever was told is not told again; that they were not
 // would be the worse mistake.
-func (b *Bus) workAgain(ctx context.Context, partition int, done uint64, after time.Duration) error {
-	stream := eventStream(b.cfg.Region)
+func (b *Bus) workAgain(ctx context.Context, q queue, partition int, done uint64, after time.Duration) error {
+	stream := eventStream(q)
 	for {
-		m, err := b.getFromLeader(ctx, stream, leaderGet{Seq: 1, NextFor: workFilter(b.cfg.Region, partition)})
+		m, err := b.getFromLeader(ctx, stream, leaderGet{Seq: 1, NextFor: workFilter(q, partition)})
 		if err != nil || m == nil || m.seq > done {
 			return err
 		}

@@ -99,10 +99,11 @@ func durableConsumer(in peal.Inbox, slot int) string {
 // sourceOf is what a durable of a user reads, and the subject that it follows there.
 func (b *Bus) sourceOf(in peal.Inbox, of Followed) (*source, string) {
 	if of == FollowedTickets {
-		return b.tickets, ticketSubject(b.cfg.Region, in.Tenant)
+		h := b.homeOf(in.Tenant)
+		return h.tickets, ticketSubject(h.region, in.Tenant)
 	}
 	part, pl := b.partition(in)
-	return part.source, pl.subject("inbox", b.cfg.Region)
+	return part.source, pl.subject("inbox", part.home.region)
 }
 
 // rack is the durables of a user, by what they follow and their slot. Of a slot one
@@ -231,7 +232,7 @@ const askPatience = time.Second
 // with what the consumer is.
 func (b *Bus) askConsumer(ctx context.Context, what, stream, consumer string, request []byte) (info jetstream.ConsumerInfo, err error) {
 	doing := fmt.Sprintf("%s of consumer %s of stream %s", strings.ToLower(what), consumer, stream)
-	msg, err := b.read.RequestWithContext(ctx, "$JS.API.CONSUMER."+what+"."+stream+"."+consumer, request)
+	msg, err := b.read.RequestWithContext(ctx, "$JS.API.CONSUMER."+what+"."+b.originOf(stream)+"."+consumer, request)
 	if err != nil {
 		return info, fmt.Errorf("%s: %w", doing, err)
 	}
@@ -254,7 +255,7 @@ func isGone(err error) bool {
 func (b *Bus) keep(ctx context.Context, in peal.Inbox, of Followed, name string, slot int, begin Cursor) (*bookmark, error) {
 	src, subject := b.sourceOf(in, of)
 	now := stampMoment(time.Now())
-	c, err := b.reads.CreateConsumer(ctx, src.stream, jetstream.ConsumerConfig{
+	c, err := b.reads.CreateConsumer(ctx, b.originOf(src.stream), jetstream.ConsumerConfig{
 		Durable:           durableConsumer(in, slot),
 		FilterSubject:     subject,
 		DeliverPolicy:     jetstream.DeliverAllPolicy, // any other can't be reset to any place
@@ -275,7 +276,7 @@ func (b *Bus) keep(ctx context.Context, in peal.Inbox, of Followed, name string,
 
 // drop deletes the consumer of a durable. It reports whether it was there.
 func (b *Bus) drop(ctx context.Context, stream, consumer string) (bool, error) {
-	err := b.reads.DeleteConsumer(ctx, stream, consumer)
+	err := b.reads.DeleteConsumer(ctx, b.originOf(stream), consumer)
 	if isGone(err) {
 		return false, nil
 	}
@@ -335,7 +336,7 @@ func (b *Bus) annotate(ctx context.Context, k *bookmark, values map[string]strin
 	for key, value := range values {
 		cfg.Metadata[key] = value
 	}
-	c, err := b.reads.UpdateConsumer(ctx, k.stream(), cfg)
+	c, err := b.reads.UpdateConsumer(ctx, b.originOf(k.stream()), cfg)
 	if err != nil {
 		return err
 	}
@@ -347,5 +348,5 @@ func (b *Bus) annotate(ctx context.Context, k *bookmark, values map[string]strin
 // pulled and what is acknowledged, and not a reset: so it is told that somebody is
 // at work on a message, of which there is none.
 func (b *Bus) use(k *bookmark) error {
-	return b.write.Publish("$JS.ACK."+k.stream()+"."+k.consumer()+".1.1.1.0.0", []byte("+WPI"))
+	return b.write.Publish("$JS.ACK."+b.originOf(k.stream())+"."+k.consumer()+".1.1.1.0.0", []byte("+WPI"))
 }

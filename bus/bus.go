@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,14 @@ type Config struct {
 
 	// Region is where this JetStream is. "" means local.
 	Region Region
+
+	// Regions are all that serve, this one among them; nil: this one alone. Home is
+	// that of tenants that Homes does not name; "" means Region. All of it has to be
+	// the same in every process of all regions, or a tenant would have two homes, of
+	// which each process sees one.
+	Regions []Region
+	Home    Region
+	Homes   map[peal.Tenant]Region
 
 	// Partitions is over how many streams the inboxes are spread when the
 	// region is created; afterwards the region's own number counts. 0 means 1
@@ -126,6 +135,10 @@ func (c Config) withDefaults() Config {
 	}
 	c.Role = cmp.Or(c.Role, RoleNode)
 	c.Region = cmp.Or(c.Region, "local")
+	c.Home = cmp.Or(c.Home, c.Region)
+	if len(c.Regions) == 0 {
+		c.Regions = []Region{c.Region}
+	}
 	c.Partitions = cmp.Or(c.Partitions, many)
 	c.Replicas = cmp.Or(c.Replicas, replicas)
 	c.Retain = cmp.Or(c.Retain, 30*24*time.Hour)
@@ -145,18 +158,21 @@ func (c Config) check() error {
 	if c.Server == nil && len(c.URLs) == 0 {
 		return errors.New("bus needs a NATS server or the address of one")
 	}
-	_, err := ParseRegion(string(c.Region))
-	return err
+	return c.checkRegions()
 }
 
-func (c Config) layout() layout {
+// layout is that of this region.
+func (c Config) layout() layout { return c.layoutOf(c.Region) }
+
+func (c Config) layoutOf(r Region) layout {
 	return layout{
-		region: c.Region, partitions: c.Partitions, replicas: c.Replicas,
+		region: r, home: slices.Contains(c.homes(), r), revoked: c.revokedBucket(r), forwards: c.forwards(r),
+		partitions: c.Partitions, replicas: c.Replicas,
 		retain: c.Retain, perInbox: int64(c.PerInbox), perTenant: int64(c.PerTenant), slotTTL: c.SlotTTL, store: c.Store,
 	}
 }
 
-// Bus is the inboxes and the ticket updates of one region. Its methods may be called concurrently.
+// Bus is the inboxes and the ticket updates that a region serves. Its methods may be called concurrently.
 type Bus struct {
 	cfg Config
 	log *slog.Logger
@@ -166,10 +182,11 @@ type Bus struct {
 	live, read, write *nats.Conn
 	reads, writes     jetstream.JetStream
 
-	partitions []*partition // index: partition number
-	sources    []*source    // of the partitions, and tickets
-	events     *publisher   // of ticket events
-	tickets    *source      // of ticket updates
+	homes      map[Region]*home
+	twins      map[string]*twin // of streams that are stored elsewhere or have copies there, by name; nil where there is one region
+	partitions []*partition     // of all homes
+	sources    []*source        // of all homes: their partitions, and tickets
+	events     *publisher       // of ticket events
 	shards     []*shard
 
 	life    context.Context // ends when Close begins: of what the bus asks for itself
@@ -184,7 +201,6 @@ type Bus struct {
 	watches    watches       // of revocations
 	recents    *recents      // of inboxes
 	inboxReads chan struct{} // a token for each inbox that is being read
-	wishes     *wishes       // of recipients
 	slots      *slots        // that this process holds
 	hung       hung          // replicas
 	roll       roll          // of the processes of the region
@@ -213,6 +229,7 @@ func Open(ctx context.Context, cfg Config) (*Bus, error) {
 	b := &Bus{
 		cfg:        cfg.withDefaults(),
 		closed:     make(chan struct{}),
+		homes:      make(map[Region]*home),
 		recents:    newRecents(maxRecents),
 		inboxReads: make(chan struct{}, maxReads),
 		cameBack:   make(chan struct{}, 1),
@@ -244,7 +261,6 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	if err := b.openSources(ctx); err != nil {
 		return err
 	}
-	b.wishes = newWishes(b)
 	if b.slots, err = newSlots(b); err != nil {
 		return err
 	}
@@ -267,7 +283,12 @@ func (b *Bus) open(ctx context.Context) (err error) {
 	b.keeper.start()
 	b.explainer.start()
 	b.done.Go(b.keepHeld)
-	b.tickets.start()
+	for _, h := range b.homes {
+		h.tickets.start()
+		if b.cfg.several() {
+			b.done.Go(h.watch)
+		}
+	}
 	b.opened.Store(true)
 	return nil
 }
@@ -298,25 +319,17 @@ func (b *Bus) connectAll(ctx context.Context) (err error) {
 // now. A cluster that has just been started, or streams that have just been created,
 // may have no leader yet.
 func (b *Bus) openSources(ctx context.Context) error {
-	var n int
-	err := b.cfg.patiently(ctx, func() (err error) { n, err = b.streams(b.reads).ensure(ctx, b.cfg.layout()); return err })
+	var partitions map[Region]int
+	err := b.cfg.patiently(ctx, func() (err error) { partitions, err = b.streams(b.reads).ensure(ctx, b.cfg); return err })
 	if err != nil {
 		return err
 	}
-	for p := range n {
-		part := newPartition(b, p)
-		if err := b.cfg.patiently(ctx, func() error { return part.open(ctx) }); err != nil {
+	for _, r := range b.cfg.homes() {
+		if err := b.openHome(ctx, r, partitions[r]); err != nil {
 			return err
 		}
-		b.partitions = append(b.partitions, part)
-		b.add(part.source)
 	}
-	b.events = newPublisher(b, eventStream(b.cfg.Region), 1) // those of a ticket in their order
-	b.tickets = newTickets(b)
-	if err := b.cfg.patiently(ctx, func() error { return b.tickets.open(ctx) }); err != nil {
-		return err
-	}
-	b.add(b.tickets)
+	b.events = newPublisher(b, eventStream(queue(b.cfg.Region)), 1) // those of a ticket in their order
 	return nil
 }
 
@@ -398,12 +411,6 @@ func (b *Bus) add(src *source) {
 	b.sources = append(b.sources, src)
 }
 
-// partition finds the partition of an inbox, and the inbox in it.
-func (b *Bus) partition(in peal.Inbox) (*partition, place) {
-	pl := locate(in, len(b.partitions))
-	return b.partitions[pl.partition], pl
-}
-
 // connect opens one connection, which reports to the bus.
 func (b *Bus) connect(purpose string, more ...nats.Option) (*nats.Conn, error) {
 	opts, err := b.cfg.options(purpose)
@@ -443,7 +450,9 @@ func (b *Bus) reconnected(purpose string) {
 		return
 	}
 	if purpose == "write" {
-		b.wishes.stall.end()
+		for _, h := range b.homes {
+			h.wishes.stall.end()
+		}
 		b.slots.stall.end()
 		b.slots.hurry()
 		for _, p := range b.publishers() {

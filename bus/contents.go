@@ -52,7 +52,7 @@ func (c contents) below() uint64 {
 // as is stored at that moment. Any replica answers, and may lag, until it has
 // what the leader says is the last.
 func (p *partition) contents(ctx context.Context, pl place, far reach) (contents, error) {
-	return p.contentsOf(ctx, pl.key(), pl.subject("inbox", p.bus.cfg.Region), far)
+	return p.contentsOf(ctx, pl.key(), pl.subject("inbox", p.home.region), far)
 }
 
 func (p *partition) contentsOf(ctx context.Context, key, subject string, far reach) (contents, error) {

@@ -91,13 +91,13 @@ func (b *Bus) DeadLetters(ctx context.Context, t peal.Tenant, after string, limi
 
 // dropDeadOf erases the dead letters of a tenant in which a user's id stands, of
 // whatever namespace, and counts them.
-func (b *Bus) dropDeadOf(ctx context.Context, in peal.Inbox, n *uint64) error {
-	doing := "left in " + deadStream(b.cfg.Region)
+func (b *Bus) dropDeadOf(ctx context.Context, r Region, in peal.Inbox, n *uint64) error {
+	doing := "left in " + deadStream(r)
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	filter := subject("dead", string(b.cfg.Region), string(in.Tenant))
+	filter := subject("dead", string(r), string(in.Tenant))
 	for from := uint64(1); ; {
-		a, err := b.direct(ctx, deadStream(b.cfg.Region), directGet{Seq: from, NextFor: filter, Batch: 64, MaxBytes: 1 << 20})
+		a, err := b.direct(ctx, deadStream(r), directGet{Seq: from, NextFor: filter, Batch: 64, MaxBytes: 1 << 20})
 		if err != nil {
 			return unavailable(doing, err)
 		}
@@ -106,7 +106,7 @@ func (b *Bus) dropDeadOf(ctx context.Context, in peal.Inbox, n *uint64) error {
 			if !names(m.data, string(in.User)) {
 				continue
 			}
-			if err := b.dropDead(ctx, doing, m.seq); err != nil {
+			if err := b.dropDeadIn(ctx, r, doing, m.seq); err != nil {
 				return err
 			}
 			*n++
@@ -199,7 +199,11 @@ func (b *Bus) DropDeadLetter(ctx context.Context, id string) error {
 }
 
 func (b *Bus) dropDead(ctx context.Context, doing string, seq uint64) error {
-	s, err := b.writes.Stream(ctx, deadStream(b.cfg.Region))
+	return b.dropDeadIn(ctx, b.cfg.Region, doing, seq)
+}
+
+func (b *Bus) dropDeadIn(ctx context.Context, r Region, doing string, seq uint64) error {
+	s, err := b.writes.Stream(ctx, deadStream(r))
 	if err == nil {
 		err = s.SecureDeleteMsg(ctx, seq) // what it says of a ticket is to be gone
 	}

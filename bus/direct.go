@@ -152,6 +152,7 @@ func (b *Bus) directBy(ctx context.Context, nc *nats.Conn, stream string, req di
 	if err != nil {
 		return answer{}, err
 	}
+	stream = b.nearest(stream)
 	inbox := nc.NewInbox()
 	q := question{
 		messages: make(chan *nats.Msg, atOnce*(max(req.Batch, len(req.LastFor))+1)),
@@ -320,9 +321,9 @@ func (b *Bus) directLast(ctx context.Context, nc *nats.Conn, stream, subject str
 		}
 		once, cancel := context.WithTimeout(ctx, wait)
 		if leads {
-			m, err = leaderBy(once, nc, stream, leaderGet{LastFor: subject})
+			m, err = b.leaderBy(once, nc, stream, leaderGet{LastFor: subject})
 		} else {
-			m, err = replicaLast(once, nc, stream, subject)
+			m, err = replicaLast(once, nc, b.nearest(stream), subject)
 		}
 		cancel()
 		late := errors.Is(err, context.DeadlineExceeded)

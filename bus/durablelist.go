@@ -64,6 +64,9 @@ func (b *Bus) Durables(ctx context.Context, t peal.Tenant, after string, limit i
 	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout) // a stream after the other, of many pages perhaps
 	defer cancel()
 	sources := slices.Clone(b.sources)
+	if t != "" {
+		sources = b.homeOf(t).sources()
+	}
 	slices.SortFunc(sources, func(a, b *source) int { return strings.Compare(a.stream, b.stream) })
 	for _, src := range sources {
 		if stream, _, _ := strings.Cut(after, "."); src.stream < stream {
@@ -98,7 +101,7 @@ func (b *Bus) bookmarks(ctx context.Context, src *source) (all []*bookmark, err 
 		if err != nil {
 			return nil, err
 		}
-		msg, err := b.read.RequestWithContext(ctx, "$JS.API.CONSUMER.LIST."+src.stream, request)
+		msg, err := b.read.RequestWithContext(ctx, "$JS.API.CONSUMER.LIST."+b.originOf(src.stream), request)
 		if err != nil {
 			return nil, unavailable(doing, err)
 		}
@@ -197,7 +200,7 @@ func (b *Bus) removeDurablesOf(ctx context.Context, t peal.Tenant) (n int, err e
 	ctx, cancel := context.WithTimeout(ctx, 3*b.cfg.Timeout)
 	defer cancel()
 	var left []error
-	for _, src := range b.sources {
+	for _, src := range b.homeOf(t).sources() {
 		all, err := b.bookmarks(ctx, src)
 		if err != nil {
 			left = append(left, err)

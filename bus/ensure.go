@@ -11,12 +11,15 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // streams is a way to the streams and buckets of a region.
 type streams struct {
+	nc      *nats.Conn
 	js      jetstream.JetStream
+	several bool          // there are other regions
 	timeout time.Duration // of a look; a change may take changeTimes that
 	rights  *rights       // of the connection
 	log     *slog.Logger
@@ -28,7 +31,7 @@ const changeTimes = 3
 
 // streams is by one of the connections.
 func (b *Bus) streams(js jetstream.JetStream) streams {
-	return streams{js, b.cfg.Timeout, &b.rights, b.log}
+	return streams{b.read, js, b.cfg.several(), b.cfg.Timeout, &b.rights, b.log}
 }
 
 // look asks JetStream about a stream, by a subject of its API.
@@ -59,33 +62,52 @@ func apiError(data []byte) error {
 	return nil
 }
 
-// ensure creates the streams and buckets of the region that do not exist yet,
-// and returns the number of partitions, which is the bus's own where there are
-// streams already. What exists stays as it is, but for a stream of a form that an
+// ensure creates the streams and buckets of the region that do not exist yet, and copies of
+// what is in others, and returns over how many streams the inboxes of each home are
+// spread, which is the bus's own number where there are no streams yet. What exists stays as it is, but for a stream of a form that an
 // older version has made, which is brought to this one's; where it can't serve us,
 // or may not be created by us, ensure says why. Several processes may call it at
 // once: one creates, the others find.
-func (s streams) ensure(ctx context.Context, l layout) (partitions int, err error) {
+func (s streams) ensure(ctx context.Context, cfg Config) (partitions map[Region]int, err error) {
+	l := cfg.layout()
 	if l.partitions, err = s.storedPartitions(ctx, l); err != nil {
-		return 0, err
+		return nil, err
 	}
+	if err := s.ensureOwn(ctx, l); err != nil {
+		return nil, err
+	}
+	partitions = map[Region]int{cfg.Region: l.partitions}
+	for _, r := range cfg.forwards(cfg.Region) {
+		if partitions[r], err = s.ensureCopies(ctx, cfg, r); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range cfg.others() {
+		if err := s.ensureRevocations(ctx, cfg, r); err != nil {
+			return nil, err
+		}
+	}
+	return partitions, nil
+}
+
+// ensureOwn creates what is missing of the region's own.
+func (s streams) ensureOwn(ctx context.Context, l layout) error {
 	for _, cfg := range l.streams() {
 		if err := s.ensureStream(ctx, l, cfg); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	for _, cfg := range l.buckets() {
 		if err := s.ensureBucket(ctx, cfg); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return l.partitions, nil
+	return nil
 }
 
 // restore creates what is missing of the streams of a running bus.
 func (b *Bus) restore(ctx context.Context) error {
-	_, err := b.streams(b.reads).ensure(ctx, b.layout()) // another number of partitions shows when they are read
-	return err
+	return b.streams(b.reads).ensureOwn(ctx, b.layout()) // another number of partitions shows when they are read
 }
 
 // missing says of a stream that is not there, and may not be created by us, who can.
@@ -114,7 +136,7 @@ func (b *Bus) streamsBeside(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
 	r := b.cfg.Region
-	for _, name := range []string{eventStream(r), deadStream(r), erasedStream(r)} {
+	for _, name := range []string{eventStream(queue(r)), deadStream(r), erasedStream(r)} {
 		if _, err := b.reads.Stream(ctx, name); err != nil {
 			return fmt.Errorf("ask for stream %s: %w", name, err)
 		}
@@ -155,7 +177,7 @@ func (s streams) storedPartitions(ctx context.Context, l layout) (int, error) {
 func (s streams) ensureStream(ctx context.Context, l layout, want jetstream.StreamConfig) error {
 	found, err := s.find(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		refused := s.create(ctx, want)
+		refused := s.createHere(ctx, want)
 		if refused == nil {
 			return nil
 		}
@@ -167,6 +189,9 @@ func (s streams) ensureStream(ctx context.Context, l layout, want jetstream.Stre
 		return err
 	}
 	have := found.CachedInfo().Config
+	if have.Mirror != nil && s.several {
+		return nil // another region has taken its place, of which it is a copy
+	}
 	if next, what := l.upgrade(want, have); what != "" {
 		if found, err = s.update(ctx, next); err != nil {
 			return fmt.Errorf("stream %s is of an older version: %s: %w", want.Name, what, err)
@@ -182,8 +207,13 @@ func (s streams) ensureStream(ctx context.Context, l layout, want jetstream.Stre
 
 // create creates a stream, in an incarnation of its own.
 func (s streams) create(ctx context.Context, cfg jetstream.StreamConfig) error {
+	return s.createAs(ctx, withEpoch(cfg, newEpoch()))
+}
+
+func (s streams) createAs(ctx context.Context, cfg jetstream.StreamConfig) error {
+	cfg.Placement = s.placement()
 	err := s.change(ctx, apiSubject("STREAM.CREATE", cfg.Name), func(ctx context.Context) error {
-		_, err := s.js.CreateStream(ctx, withEpoch(cfg, newEpoch()))
+		_, err := s.js.CreateStream(ctx, cfg)
 		return err
 	})
 	if errors.Is(err, ErrNotPermitted) {
@@ -212,7 +242,7 @@ func (s streams) update(ctx context.Context, cfg jetstream.StreamConfig) (update
 // before.
 func (l layout) upgrade(want, have jetstream.StreamConfig) (next jetstream.StreamConfig, what string) {
 	switch next = have; have.Name {
-	case eventStream(l.region):
+	case eventStream(queue(l.region)):
 		if !have.AllowAtomicPublish && slices.Equal(have.Subjects, want.Subjects) {
 			next.AllowAtomicPublish = true
 			return next, "events can be stored in batches"
@@ -270,6 +300,10 @@ func (s streams) ensureBucket(ctx context.Context, want jetstream.KeyValueConfig
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
+	if moved, err := s.ensureMoved(ctx, name, below("$KV."+want.Bucket), want.Replicas); moved || err != nil {
+		return err
+	}
+	want.Placement = s.placement()
 	refused := s.change(ctx, "$JS.API.INFO", func(ctx context.Context) error { // what the server can do
 		return s.change(ctx, apiSubject("STREAM.CREATE", name), func(ctx context.Context) error {
 			_, err := s.js.CreateKeyValue(ctx, want)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -36,38 +37,44 @@ type erasedUntil struct {
 
 const erasedVersion = 1
 
-func (b *Bus) erasedSubject() string { return subject("erased", string(b.cfg.Region)) }
+func erasedSubject(r Region) string { return subject("erased", string(r)) }
 
-// note stores what is about to be erased. A stream that can't be asked is left out:
-// nothing is erased of it then.
+// note stores what is about to be erased, in each region what is erased there. A stream
+// that can't be asked is left out: nothing is erased of it then.
 func (b *Bus) note(ctx context.Context, groups [][]erasure) error {
 	const doing = "note a purge"
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
 	streams := make(map[string]*jetstream.StreamInfo)
-	n := erased{Version: erasedVersion}
-	for _, group := range groups {
-		for _, e := range group {
-			info, asked := streams[e.stream]
+	notes := make(map[Region][]erasedUntil)
+	for _, e := range slices.Concat(groups...) {
+		for _, at := range b.placesOf(e) {
+			info, asked := streams[at.stream]
 			if !asked {
-				if s, err := b.reads.Stream(ctx, e.stream); err == nil {
+				if s, err := b.reads.Stream(ctx, at.stream); err == nil {
 					info = s.CachedInfo()
 				}
-				streams[e.stream] = info
+				streams[at.stream] = info
 			}
 			if info != nil && info.State.LastSeq > 0 {
-				n.Of = append(n.Of, erasedUntil{e.stream, info.Created, Epoch(info.Config.Metadata[metaEpoch]), e.filter, info.State.LastSeq})
+				notes[at.region] = append(notes[at.region], erasedUntil{at.stream, info.Created, Epoch(info.Config.Metadata[metaEpoch]), e.filter, info.State.LastSeq})
 			}
 		}
 	}
-	body, err := json.Marshal(n)
-	if err != nil {
-		return err
+	if len(notes) == 0 {
+		notes[b.cfg.Region] = nil // that there was one, also of nothing
 	}
-	if _, err := b.writes.Publish(ctx, b.erasedSubject(), body); err != nil {
-		return unavailable(doing, full(erasedStream(b.cfg.Region), err))
+	var left []error
+	for r, of := range notes {
+		body, err := json.Marshal(erased{Version: erasedVersion, Of: of})
+		if err != nil {
+			return err
+		}
+		if _, err := b.writes.Publish(ctx, erasedSubject(r), body); err != nil {
+			left = append(left, unavailable(doing, full(erasedStream(r), err)))
+		}
 	}
-	return nil
+	return errors.Join(left...)
 }
 
 // erasePatience bounds one look at all that was purged.
@@ -151,7 +158,7 @@ type erasedPlace struct{ stream, filter string }
 func (b *Bus) erasedNotes(ctx context.Context) (map[erasedPlace]erasedUntil, error) {
 	notes := make(map[erasedPlace]erasedUntil)
 	for next := uint64(1); ; {
-		a, err := b.direct(ctx, erasedStream(b.cfg.Region), directGet{Seq: next, NextFor: b.erasedSubject(), Batch: wholeBatch, MaxBytes: wholeBytes})
+		a, err := b.direct(ctx, erasedStream(b.cfg.Region), directGet{Seq: next, NextFor: erasedSubject(b.cfg.Region), Batch: wholeBatch, MaxBytes: wholeBytes})
 		if err != nil {
 			return nil, err
 		}

@@ -41,7 +41,7 @@ func Locate(in peal.Inbox, partitions int, kind string, r Region) (int, string) 
 
 // Ensure creates what is missing of the streams of b.
 func (b *Bus) Ensure(ctx context.Context) error {
-	_, err := b.streams(b.reads).ensure(ctx, b.cfg.layout())
+	_, err := b.streams(b.reads).ensure(ctx, b.cfg)
 	return err
 }
 
@@ -90,7 +90,7 @@ func (b *Bus) within(in peal.Inbox, task func(s *shard, h *hub)) {
 
 // withinTickets runs a task in the loop that handles the tickets of a tenant.
 func (b *Bus) withinTickets(t peal.Tenant, task func(s *shard, h *hub)) {
-	b.withinHub(b.tickets, string(t), task)
+	b.withinHub(b.homeOf(t).tickets, string(t), task)
 }
 
 func (b *Bus) withinHub(src *source, key string, task func(s *shard, h *hub)) {
@@ -247,10 +247,10 @@ const (
 )
 
 // RevokedKey is the subject of a revocation in its bucket.
-func RevokedKey(r peal.Revocation) string { return revokedKey(r) }
+func RevokedKey(r peal.Revocation) string { return revokedKey(revokedPrefix, r) }
 
 // OnceKey is the subject of an id in the bucket of revocations.
-func OnceKey(id ...string) string { return onceKey(id) }
+func OnceKey(id ...string) string { return keySubject(revokedPrefix, keyOnce, hashed(id...)) }
 
 // RevocationValue is the stored form of a revocation.
 func RevocationValue(r peal.Revocation, keep time.Duration) ([]byte, error) {
@@ -260,7 +260,7 @@ func RevocationValue(r peal.Revocation, keep time.Duration) ([]byte, error) {
 // ReadRevocationsFromLeader tells sink what the bucket of revocations has up to
 // a sequence, while every replica answers with messages of an older bucket.
 func (b *Bus) ReadRevocationsFromLeader(ctx context.Context, last uint64, sink func(Revoked)) error {
-	w := newWatch(b, sink)
+	w := newWatch(b, b.cfg.Region, sink)
 	w.created = time.Now().Add(time.Hour)
 	for w.seen < last {
 		if err := w.read(ctx, last); err != nil {
@@ -311,8 +311,10 @@ var ErrStalled = errStalled
 
 // ForgetWishes has what is stored read anew.
 func (b *Bus) ForgetWishes() {
-	b.wishes.users = newMemory[peal.Inbox, peal.Preferences]()
-	b.wishes.tenants = newMemory[peal.Tenant, peal.TenantPreferences]()
+	for _, h := range b.homes {
+		h.wishes.users = newMemory[peal.Inbox, peal.Preferences]()
+		h.wishes.tenants = newMemory[peal.Tenant, peal.TenantPreferences]()
+	}
 }
 
 // ArriveState gives a followed inbox a read state, as the NATS client does.
@@ -383,7 +385,8 @@ func (b *Bus) SettleTickets(t peal.Tenant) (idle bool) {
 // ReportSlowTickets does what the NATS client does when it had to drop updates of a
 // tenant's tickets.
 func (b *Bus) ReportSlowTickets(t peal.Tenant) {
-	subject := liveSubject(b.tickets.live, b.tickets.known().epoch, string(t))
+	src := b.homeOf(t).tickets
+	subject := liveSubject(src.live, src.known().epoch, string(t))
 	b.async("live", &nats.Subscription{Subject: subject}, nats.ErrSlowConsumer)
 }
 
@@ -405,7 +408,7 @@ func (b *Bus) ReadTickets(ctx context.Context, t peal.Tenant, seq uint64, times 
 	for r := range readers {
 		work.Go(func() {
 			for i := r; i < times; i += readers {
-				if _, _, err := b.tickets.fetch(ctx, ticketSubject(b.cfg.Region, t), Cursor{Seq: seq}); err != nil {
+				if _, _, err := b.homeOf(t).tickets.fetch(ctx, ticketSubject(b.cfg.Region, t), Cursor{Seq: seq}); err != nil {
 					errs <- err
 					return
 				}
@@ -424,10 +427,10 @@ func (b *Bus) ReadTickets(ctx context.Context, t peal.Tenant, seq uint64, times 
 // LookAtQueue looks at the queue of events once, and takes what is left behind for
 // that at once.
 func (b *Bus) LookAtQueue(ctx context.Context) error {
-	_, done, err := b.lookAtQueue(ctx)
+	_, done, err := b.lookAtQueue(ctx, queue(b.cfg.Region))
 	for partition, upTo := range done {
 		if err == nil {
-			err = b.workAgain(ctx, partition, upTo, 0)
+			err = b.workAgain(ctx, queue(b.cfg.Region), partition, upTo, 0)
 		}
 	}
 	return err
@@ -435,7 +438,7 @@ func (b *Bus) LookAtQueue(ctx context.Context) error {
 
 // WorkAgain takes what is stored up to a sequence for left behind.
 func (b *Bus) WorkAgain(ctx context.Context, partition int, done uint64) error {
-	return b.workAgain(ctx, partition, done, 0)
+	return b.workAgain(ctx, queue(b.cfg.Region), partition, done, 0)
 }
 
 // HurrySlots has all slots renewed soon.

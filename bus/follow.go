@@ -89,12 +89,12 @@ func (b *Bus) Follow(ctx context.Context, in peal.Inbox, after Cursor, sink Sink
 	return b.follow(ctx, after, &Feed{
 		what:    "inbox",
 		source:  part.source,
-		subject: pl.subject("inbox", b.cfg.Region),
+		subject: pl.subject("inbox", part.home.region),
 		key:     pl.key(),
 		sink:    sink,
 
 		part:         part,
-		stateSubject: pl.subject("state", b.cfg.Region),
+		stateSubject: pl.subject("state", part.home.region),
 	})
 }
 

@@ -195,7 +195,7 @@ type storedState struct {
 
 // stateFromLeader reads the read state of an inbox.
 func (p *partition) stateFromLeader(ctx context.Context, pl place) (storedState, error) {
-	m, err := p.bus.getFromLeader(ctx, p.stateStream, leaderGet{LastFor: pl.subject("state", p.bus.cfg.Region)})
+	m, err := p.bus.getFromLeader(ctx, p.stateStream, leaderGet{LastFor: pl.subject("state", p.home.region)})
 	if err != nil || m == nil {
 		return storedState{version: Cursor{Epoch: p.stateEpoch()}}, err
 	}

@@ -49,7 +49,7 @@ func (i *Inspector) Unprobed() []string {
 // says nothing to whoever hears it, and requests lack what would make them do
 // something.
 func (i *Inspector) Rights(ctx context.Context, edge, dispatch bool) []Right {
-	p := probes{inspector: i, region: i.cfg.Region, partitions: i.partitions(ctx)}
+	p := probes{inspector: i, region: i.cfg.Region, revoked: i.cfg.revokedBucket(i.cfg.Region), partitions: i.partitions(ctx)}
 	p.common()
 	if edge {
 		p.edge(ctx)
@@ -57,7 +57,7 @@ func (i *Inspector) Rights(ctx context.Context, edge, dispatch bool) []Right {
 	if dispatch {
 		p.dispatch()
 	}
-	p.request(RightCreate, "STREAM.CREATE."+eventStream(p.region), "{}") // of a stream of another name
+	p.request(RightCreate, "STREAM.CREATE."+eventStream(queue(p.region)), "{}") // of a stream of another name
 	p.request(RightAgain, "STREAM.CREATE."+bucketStream(limitBucket(p.region)), "{}")
 	return slices.Concat(p.requests(ctx), p.unheard(ctx), p.listen(ctx))
 }
@@ -73,6 +73,7 @@ const foreign = "PEAL_DOCTOR_NOWHERE"
 type probes struct {
 	inspector  *Inspector
 	region     Region
+	revoked    string // bucket
 	partitions int
 
 	asked    []Right // with requests, by index
@@ -122,8 +123,8 @@ func (p *probes) common() {
 	p.read(deadStream(p.region))
 	p.request(RightWork, "STREAM.MSG.DELETE."+deadStream(p.region), "{") // of none
 	p.read(bucketStream(prefBucket(p.region)))
-	p.read(bucketStream(revokedBucket()))
-	p.publish(keySubject(revokedBucket(), nothing))
+	p.read(bucketStream(p.revoked))
+	p.publish(keySubject(p.revoked, nothing))
 	p.publish(subject("event", r, nobody, escape(nothing)))
 	p.say(RightPublish, subject("roll", r), "") // a call that wants no answer
 	p.heard = append(p.heard, subject("purged", r), subject(keyRevoked), subject("roll", r), subject("claimed", r))
@@ -204,7 +205,7 @@ func (p *probes) epoch(ctx context.Context, stream string) Epoch {
 
 // dispatch is what who works on ticket events needs besides.
 func (p *probes) dispatch() {
-	stream := eventStream(p.region)
+	stream := eventStream(queue(p.region))
 	p.request(RightAsk, "STREAM.INFO."+stream, "")
 	p.readLeader(stream)
 	p.request(RightWork, "STREAM.MSG.DELETE."+stream, "{") // of none
@@ -215,8 +216,8 @@ func (p *probes) dispatch() {
 	for n := range workPartitions {
 		name := workConsumer(n)
 		p.request(RightAsk, "CONSUMER.INFO."+stream+"."+name, "")
-		p.request(RightWork, "CONSUMER.CREATE."+stream+"."+name+"."+workFilter(p.region, n), "{}") // for no stream
-		p.request(RightWork, "CONSUMER.MSG.NEXT."+stream+"."+name, "{")                            // which asks for nothing
+		p.request(RightWork, "CONSUMER.CREATE."+stream+"."+name+"."+workFilter(queue(p.region), n), "{}") // for no stream
+		p.request(RightWork, "CONSUMER.MSG.NEXT."+stream+"."+name, "{")                                   // which asks for nothing
 	}
 	p.say(RightWork, "$JS.ACK."+stream+"."+workConsumer(0)+".0.0.0.0.0", "+WPI") // of no message
 }

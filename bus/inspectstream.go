@@ -194,7 +194,7 @@ func (i *Inspector) Work(ctx context.Context) []WorkSeen {
 func (i *Inspector) work(ctx context.Context, partition int) WorkSeen {
 	w := WorkSeen{Name: workConsumer(partition)}
 	var info jetstream.ConsumerInfo
-	if w.Err = i.api(ctx, "CONSUMER.INFO."+eventStream(i.cfg.Region)+"."+w.Name, &info); w.Err != nil {
+	if w.Err = i.api(ctx, "CONSUMER.INFO."+eventStream(queue(i.cfg.Region))+"."+w.Name, &info); w.Err != nil {
 		return w
 	}
 	w.Pulling, w.Waiting, w.InHand = info.NumWaiting, info.NumPending, info.NumAckPending
@@ -206,7 +206,7 @@ func (i *Inspector) work(ctx context.Context, partition int) WorkSeen {
 	for what, is := range map[string]bool{
 		"max_ack_pending": info.Config.MaxAckPending != 1,
 		"max_deliver":     info.Config.MaxDeliver != -1,
-		"filter_subject":  info.Config.FilterSubject != workFilter(i.cfg.Region, partition),
+		"filter_subject":  info.Config.FilterSubject != workFilter(queue(i.cfg.Region), partition),
 		"headers_only":    info.Config.HeadersOnly,
 	} {
 		if is {

@@ -20,10 +20,16 @@ type leaderGet struct {
 // getFromLeader reads one message, by the connection for what is read; nil if the
 // leader does not have it.
 func (b *Bus) getFromLeader(ctx context.Context, stream string, get leaderGet) (*stored, error) {
-	return leaderBy(ctx, b.read, stream, get)
+	return b.leaderBy(ctx, b.read, stream, get)
 }
 
-// leaderBy reads one message; nil if the leader does not have it.
+// leaderBy reads one message by a connection; nil if the leader does not have it.
+func (b *Bus) leaderBy(ctx context.Context, nc *nats.Conn, stream string, get leaderGet) (*stored, error) {
+	return led(ctx, b, stream, func(ctx context.Context, name string) (*stored, error) { return leaderBy(ctx, nc, name, get) })
+}
+
+// leaderBy reads one message of a stream by its very name; nil if the leader does not
+// have it.
 func leaderBy(ctx context.Context, nc *nats.Conn, stream string, get leaderGet) (*stored, error) {
 	doing := "read stream " + stream + " from its leader"
 	request, err := json.Marshal(get)

@@ -127,7 +127,7 @@ func (p *partition) mark(ctx context.Context, pl place, m Mark, picks func(Epoch
 	if err != nil {
 		return Marked{}, err
 	}
-	_, err = p.bus.writes.PublishMsg(ctx, &nats.Msg{Subject: pl.subject("state", p.bus.cfg.Region), Data: body},
+	_, err = p.bus.writes.PublishMsg(ctx, &nats.Msg{Subject: pl.subject("state", p.home.region), Data: body},
 		jetstream.WithExpectLastSequencePerSubject(before.version.Seq))
 	if err != nil {
 		return Marked{}, full(p.stateStream, err)

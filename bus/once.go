@@ -27,7 +27,7 @@ func (b *Bus) Once(ctx context.Context, keep time.Duration, id ...string) (first
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	key := onceKey(id)
+	key := b.onceKey(id)
 	for last := uint64(0); ; { // the sequence of what marks that the key is gone; 0: there is nothing
 		_, err := b.put(ctx, key, nil, keep, jetstream.WithExpectLastSequencePerSubject(last))
 		if err == nil {
@@ -63,19 +63,19 @@ const oncePause = 5 * time.Millisecond
 func (b *Bus) Used(ctx context.Context, id ...string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	m, err := b.lastFromLeader(ctx, onceKey(id))
+	m, err := b.lastFromLeader(ctx, b.onceKey(id))
 	if err != nil {
 		return false, unavailable("look for an id", err)
 	}
 	return m != nil && !isMarker(*m), nil
 }
 
-func onceKey(id []string) string { return keySubject(revokedBucket(), keyOnce, hashed(id...)) }
+func (b *Bus) onceKey(id []string) string { return keySubject(b.revoked(), keyOnce, hashed(id...)) }
 
 // lastFromLeader reads what the leader has for a key of the bucket; nil if it
 // has nothing.
 func (b *Bus) lastFromLeader(ctx context.Context, key string) (*stored, error) {
-	return b.getFromLeader(ctx, bucketStream(revokedBucket()), leaderGet{LastFor: key})
+	return b.getFromLeader(ctx, bucketStream(b.revoked()), leaderGet{LastFor: key})
 }
 
 // isConflict reports whether a key was not as it was expected. Streams with

@@ -8,7 +8,9 @@ import (
 // partition is one inbox stream, with the read states of its inboxes.
 type partition struct {
 	*source
-	number      int
+	home        *home
+	number      int // in its home
+	index       int // among those of all homes
 	stateStream string
 	stateLive   string  // what read states are republished to, up to the epoch
 	asker       *reader // of what the leader is asked for feeds: while it is away, no read waits behind that
@@ -17,20 +19,20 @@ type partition struct {
 	states  Epoch // of the stream of read states; protected by mu
 }
 
-func newPartition(b *Bus, number int) *partition {
-	groups := 1
-	if b.cfg.Replicas > 1 {
+func newPartition(h *home, number, index int) *partition {
+	b, groups := h.bus, 1
+	if b.cfg.Replicas > 1 || !h.here() {
 		groups = 4 // a batch waits for the network then
 	}
-	region, n := string(b.cfg.Region), strconv.Itoa(number)
+	region, n := string(h.region), strconv.Itoa(number)
 	p := &partition{
-		source: newSource(b, inboxStream(b.cfg.Region, number), groups),
-		number: number, stateStream: stateStream(b.cfg.Region, number),
+		source: newSource(b, inboxStream(h.region, number), groups), home: h,
+		number: number, index: index, stateStream: stateStream(h.region, number),
 		stateLive: subject("livestate", region, n), asker: newReader(b),
 	}
 	p.all = wildcards(subject("inbox", region, n), 3)
 	p.live = subject("live", region, n)
-	p.witness = true
+	p.witness, p.here = true, h.here()
 	p.beside = p.readStateEpoch
 	return p
 }

@@ -13,12 +13,14 @@ import (
 // or nothing that can be read. The bucket's leader is asked. The error is a
 // peal.ErrUnavailable or ctx's.
 func (b *Bus) Preferences(ctx context.Context, in peal.Inbox) (peal.Preferences, error) {
-	return readPreferences(ctx, b, prefKey(b.cfg.Region, in), peal.DecodePreferences)
+	h := b.homeOf(in.Tenant)
+	return readPreferences(ctx, h, prefKey(h.region, in), peal.DecodePreferences)
 }
 
 // TenantPreferences returns what a tenant has stored, as Preferences does.
 func (b *Bus) TenantPreferences(ctx context.Context, t peal.Tenant) (peal.TenantPreferences, error) {
-	return readPreferences(ctx, b, tenantPrefKey(b.cfg.Region, t), peal.DecodeTenantPreferences)
+	h := b.homeOf(t)
+	return readPreferences(ctx, h, tenantPrefKey(h.region, t), peal.DecodeTenantPreferences)
 }
 
 // SetPreferences stores p, which is valid, in the place of what the user had,
@@ -28,14 +30,16 @@ func (b *Bus) TenantPreferences(ctx context.Context, t peal.Tenant) (peal.Tenant
 //
 // The error is a peal.ErrUnavailable or ctx's too; then p may have been stored.
 func (b *Bus) SetPreferences(ctx context.Context, in peal.Inbox, p peal.Preferences, check func(now peal.Preferences) error) error {
-	defer func() { b.wishes.users.forget(in, time.Now()) }()
-	return setPreferences(ctx, b, prefKey(b.cfg.Region, in), p.Encode(), peal.DecodePreferences, check)
+	h := b.homeOf(in.Tenant)
+	defer func() { h.wishes.users.forget(in, time.Now()) }()
+	return setPreferences(ctx, h, prefKey(h.region, in), p.Encode(), peal.DecodePreferences, check)
 }
 
 // SetTenantPreferences stores those of a tenant, as SetPreferences does.
 func (b *Bus) SetTenantPreferences(ctx context.Context, t peal.Tenant, p peal.TenantPreferences, check func(now peal.TenantPreferences) error) error {
-	defer func() { b.wishes.tenants.forget(t, time.Now()) }()
-	return setPreferences(ctx, b, tenantPrefKey(b.cfg.Region, t), p.Encode(), peal.DecodeTenantPreferences, check)
+	h := b.homeOf(t)
+	defer func() { h.wishes.tenants.forget(t, time.Now()) }()
+	return setPreferences(ctx, h, tenantPrefKey(h.region, t), p.Encode(), peal.DecodeTenantPreferences, check)
 }
 
 // prefKey is the key of a user's preferences: three tokens.
@@ -47,28 +51,28 @@ func prefKey(r Region, in peal.Inbox) string {
 // user's.
 func tenantPrefKey(r Region, t peal.Tenant) string { return keySubject(prefBucket(r), string(t)) }
 
-func readPreferences[P any](ctx context.Context, b *Bus, key string, decode func([]byte) (P, error)) (p P, err error) {
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+func readPreferences[P any](ctx context.Context, h *home, key string, decode func([]byte) (P, error)) (p P, err error) {
+	ctx, cancel := context.WithTimeout(ctx, h.bus.cfg.Timeout)
 	defer cancel()
-	m, err := b.storedPreferences(ctx, key)
+	m, err := h.storedPreferences(ctx, key)
 	if err != nil {
 		return p, unavailable("read preferences", err)
 	}
-	return decoded(b.wishes, m, decode), nil
+	return decoded(h.wishes, m, decode), nil
 }
 
-func setPreferences[P any](ctx context.Context, b *Bus, key string, value []byte, decode func([]byte) (P, error), check func(P) error) error {
+func setPreferences[P any](ctx context.Context, h *home, key string, value []byte, decode func([]byte) (P, error), check func(P) error) error {
 	const doing = "store preferences"
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, h.bus.cfg.Timeout)
 	defer cancel()
 	for {
 		var opts []jetstream.PublishOpt
 		if check != nil {
-			m, err := b.storedPreferences(ctx, key)
+			m, err := h.storedPreferences(ctx, key)
 			if err != nil {
 				return unavailable(doing, err)
 			}
-			if err := check(decoded(b.wishes, m, decode)); err != nil {
+			if err := check(decoded(h.wishes, m, decode)); err != nil {
 				return err
 			}
 			last := uint64(0)
@@ -77,7 +81,7 @@ func setPreferences[P any](ctx context.Context, b *Bus, key string, value []byte
 			}
 			opts = append(opts, jetstream.WithExpectLastSequencePerSubject(last))
 		}
-		err := b.storePreferences(ctx, key, value, opts...)
+		err := h.storePreferences(ctx, key, value, opts...)
 		if err == nil {
 			return nil
 		}
@@ -94,13 +98,15 @@ func setPreferences[P any](ctx context.Context, b *Bus, key string, value []byte
 
 // storedPreferences reads what the leader has for a key, also if it only says
 // that the key is gone; nil if it has nothing.
-func (b *Bus) storedPreferences(ctx context.Context, key string) (*stored, error) {
-	return b.getKey(ctx, b.layout().pref(), key)
+func (h *home) storedPreferences(ctx context.Context, key string) (*stored, error) {
+	return h.bus.getKey(ctx, h.layout().pref(), key)
 }
 
-func (b *Bus) storePreferences(ctx context.Context, key string, value []byte, opts ...jetstream.PublishOpt) error {
-	return b.putKey(ctx, b.layout().pref(), key, value, opts...)
+func (h *home) storePreferences(ctx context.Context, key string, value []byte, opts ...jetstream.PublishOpt) error {
+	return h.bus.putKey(ctx, h.layout().pref(), key, value, opts...)
 }
 
 // remakePreferences is remake of the bucket of preferences.
-func (b *Bus) remakePreferences(ctx context.Context) bool { return b.remake(ctx, b.layout().pref()) }
+func (h *home) remakePreferences(ctx context.Context) bool {
+	return h.here() && h.bus.remake(ctx, h.layout().pref())
+}

@@ -69,7 +69,7 @@ func (b *Bus) Publish(ctx context.Context, publications ...Publication) (Publish
 			}
 			seen[c] = true
 			part, pl := b.partition(in)
-			o.add(part.publisher, b.message(ctx, in, pl, p.Notification, body))
+			o.add(part.publisher, part.message(ctx, in, pl, p.Notification, body))
 		}
 	}
 	if err := b.store(ctx, o); err != nil {
@@ -175,9 +175,9 @@ const lookAtDisk = 250 * time.Millisecond
 
 // message makes the stored form of a notification: its body is the data of the
 // SSE event, byte for byte.
-func (b *Bus) message(ctx context.Context, in peal.Inbox, pl place, n peal.Notification, body []byte) *nats.Msg {
+func (p *partition) message(ctx context.Context, in peal.Inbox, pl place, n peal.Notification, body []byte) *nats.Msg {
 	m := &nats.Msg{
-		Subject: pl.subject("inbox", b.cfg.Region),
+		Subject: pl.subject("inbox", p.home.region),
 		Data:    body,
 		Header: nats.Header{
 			jetstream.MsgIDHeader: {notificationID(in, n.ID)},

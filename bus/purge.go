@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,15 +33,16 @@ type Purged struct {
 type erasure struct {
 	stream, filter string
 	count          *uint64 // to which their number is added
+	region         Region  // where the stream is, if it is no home's; "" is this one
 }
 
-// Purge erases what the region keeps of a user in a tenant: the inbox, its read
+// Purge erases what is kept of a user in a tenant, in every region: the inbox, its read
 // state, the preferences, the durables, and the dead letters in which the user's id stands. Of
 // these nothing is left behind; that the user was purged is noted until what had
 // dropped out of the inbox before has expired, for a day more than notifications are
 // kept. What others have of the user stays theirs: notifications of what the user
 // did. Sequences go on, so no cursor of before will name another notification; and
-// every node of the region is told, so that it looks at once.
+// every node is told, so that it looks at once.
 //
 // Whoever writes meanwhile is not held up. What is published is kept, as of a
 // user without a past; so are notifications of events that wait to be worked
@@ -55,51 +57,57 @@ type erasure struct {
 // after six times Config.Timeout at the latest, or ctx's. All else is erased then.
 func (b *Bus) Purge(ctx context.Context, in peal.Inbox) (p Purged, err error) {
 	part, pl := b.partition(in)
-	r := b.cfg.Region
+	h := part.home
+	r := h.region
 	err = b.purge(ctx,
 		[]erasure{
-			{part.stream, pl.subject("inbox", r), &p.Notifications},
-			{stateStream(r, part.number), pl.subject("state", r), &p.ReadStates},
+			{part.stream, pl.subject("inbox", r), &p.Notifications, ""},
+			{stateStream(r, part.number), pl.subject("state", r), &p.ReadStates, ""},
 		},
-		[]erasure{{bucketStream(prefBucket(r)), prefKey(r, in), &p.Preferences}},
+		[]erasure{{bucketStream(prefBucket(r)), prefKey(r, in), &p.Preferences, ""}},
 	)
-	err = errors.Join(err, b.dropDeadOf(ctx, in, &p.DeadLetters))
+	for _, region := range b.cfg.Regions {
+		err = errors.Join(err, b.dropDeadOf(ctx, region, in, &p.DeadLetters))
+	}
 	n, left := b.RemoveDurables(ctx, in, "")
 	p.Durables, err = uint64(n), errors.Join(err, left)
-	b.wishes.users.forget(in, time.Now())
-	b.announcePurge(p, err, pl.tokens[:]...)
+	h.wishes.users.forget(in, time.Now())
+	h.announcePurge(p, err, pl.tokens[:]...)
 	return p, err
 }
 
-// PurgeTenant erases what the region keeps of a tenant, in every namespace: what
+// PurgeTenant erases what is kept of a tenant in every namespace and region: what
 // Purge erases of a user, the tenant's own preferences, the members of its
 // queues, and its dead letters. Events that wait to be worked on stay, as do
 // revocations, and for a day which tickets have changed. Otherwise it is as
 // Purge.
 func (b *Bus) PurgeTenant(ctx context.Context, t peal.Tenant) (p Purged, err error) {
-	r, tenant := b.cfg.Region, string(t)
+	h := b.homeOf(t)
+	r, tenant := h.region, string(t)
 	preferences := tenantPrefKey(r, t)
 	groups := [][]erasure{
 		{
-			{bucketStream(prefBucket(r)), preferences, &p.Preferences},
-			{bucketStream(prefBucket(r)), below(preferences), &p.Preferences},
+			{bucketStream(prefBucket(r)), preferences, &p.Preferences, ""},
+			{bucketStream(prefBucket(r)), below(preferences), &p.Preferences, ""},
 		},
-		{{bucketStream(queueBucket(r)), below(keySubject(queueBucket(r), tenant)), &p.Queues}},
-		{{deadStream(r), subject("dead", string(r), tenant), &p.DeadLetters}},
+		{{bucketStream(queueBucket(r)), below(keySubject(queueBucket(r), tenant)), &p.Queues, ""}},
 	}
-	for n := range b.partitions {
+	for _, region := range b.cfg.Regions {
+		groups = append(groups, []erasure{{deadStream(region), subject("dead", string(region), tenant), &p.DeadLetters, region}})
+	}
+	for n := range h.partitions {
 		number := strconv.Itoa(n)
 		groups = append(groups, []erasure{
-			{inboxStream(r, n), below(subject("inbox", string(r), number, tenant)), &p.Notifications},
-			{stateStream(r, n), below(subject("state", string(r), number, tenant)), &p.ReadStates},
+			{inboxStream(r, n), below(subject("inbox", string(r), number, tenant)), &p.Notifications, ""},
+			{stateStream(r, n), below(subject("state", string(r), number, tenant)), &p.ReadStates, ""},
 		})
 	}
 	err = b.purge(ctx, groups...)
 	n, left := b.removeDurablesOf(ctx, t)
 	p.Durables, err = uint64(n), errors.Join(err, left)
-	b.wishes.users.clear(time.Now())
-	b.wishes.tenants.forget(t, time.Now())
-	b.announcePurge(p, err, tenant)
+	h.wishes.users.clear(time.Now())
+	h.wishes.tenants.forget(t, time.Now())
+	h.announcePurge(p, err, tenant)
 	return p, err
 }
 
@@ -123,7 +131,7 @@ func (b *Bus) purge(ctx context.Context, groups ...[]erasure) error {
 	for _, group := range groups {
 		work.Go(func() {
 			for i, e := range group {
-				n, err := b.erase(ctx, e, 0)
+				n, err := b.eraseEverywhere(ctx, e)
 				mu.Lock()
 				*e.count += n
 				if err != nil {
@@ -148,6 +156,53 @@ func streamsOf(group []erasure) string {
 		}
 	}
 	return strings.Join(names, " and ")
+}
+
+// eraseEverywhere erases at the origin of a stream and then, for a mirror does not follow in
+// this, of each copy. It returns how many messages that were at the origin.
+func (b *Bus) eraseEverywhere(ctx context.Context, e erasure) (n uint64, err error) {
+	for _, at := range b.placesOf(e) {
+		m, left := b.erase(ctx, erasure{stream: at.stream, filter: e.filter}, 0)
+		switch {
+		case at.origin:
+			n, err = m, left
+		case !errors.Is(left, jetstream.ErrStreamNotFound):
+			err = errors.Join(err, left)
+		}
+	}
+	return n, err
+}
+
+// streamPlace is a stream that has what is to be erased: the origin, or a copy that may be
+// there.
+type streamPlace struct {
+	stream string
+	region Region
+	origin bool
+}
+
+// placesOf lists all that have what is to be erased, the origin first.
+func (b *Bus) placesOf(e erasure) []streamPlace {
+	t := b.twins[e.stream]
+	if t == nil {
+		return []streamPlace{{e.stream, cmp.Or(e.region, b.cfg.Region), true}}
+	}
+	origin := t.at.Load().origin
+	var all []streamPlace
+	for _, r := range b.cfg.Regions {
+		name := nameIn(e.stream, t.home.region, r)
+		all = append(all, streamPlace{name, r, name == origin})
+	}
+	slices.SortStableFunc(all, func(a, b streamPlace) int {
+		switch {
+		case a.origin == b.origin:
+			return 0
+		case a.origin:
+			return -1
+		}
+		return 1
+	})
+	return all
 }
 
 // erase has the leader of a stream remove what fits the filter, up to a sequence or
@@ -186,24 +241,28 @@ func (b *Bus) erase(ctx context.Context, e erasure, upTo uint64) (uint64, error)
 	return answer.Purged, nil
 }
 
-// announcePurge tells every node of the region that a place was purged: the
-// message on peal.purged.<region> names it by its tokens, "<tenant>" or
+// announcePurge tells every node that a place was purged: the message on
+// peal.purged.<home> names it by its tokens, "<tenant>" or
 // "<tenant>.<namespace>.<user>", as they are in every subject, so that each can
 // look at once at what it holds of these inboxes. It may get lost. Each device
 // fetches its list again for it, so it is not sent for nothing: only where
 // something of an inbox was erased, or may have been.
-func (b *Bus) announcePurge(p Purged, err error, tokens ...string) {
+func (h *home) announcePurge(p Purged, err error, tokens ...string) {
 	if err == nil && p.Notifications == 0 && p.ReadStates == 0 {
 		return
 	}
 	// Whoever misses it finds out by the next message or the next tail check.
-	_ = b.write.Publish(b.purgedSubject(), []byte(strings.Join(tokens, ".")))
+	_ = h.bus.write.Publish(h.purgedSubject(), []byte(strings.Join(tokens, ".")))
 }
 
-func (b *Bus) purgedSubject() string { return subject("purged", string(b.cfg.Region)) }
+func (h *home) purgedSubject() string { return subject("purged", string(h.region)) }
 
 // hearPurges has the feeds look at once at what was purged.
 func (b *Bus) hearPurges() error {
-	_, err := b.live.Subscribe(b.purgedSubject(), func(m *nats.Msg) { b.purged(string(m.Data)) })
-	return err
+	for _, h := range b.homes {
+		if _, err := b.live.Subscribe(h.purgedSubject(), func(m *nats.Msg) { b.purged(string(m.Data)) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

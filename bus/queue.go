@@ -38,7 +38,8 @@ func (b *Bus) SetQueue(ctx context.Context, t peal.Tenant, queue string, members
 	if len(value) > MaxQueue {
 		return peal.Invalid("members", fmt.Sprintf("must be at most %d bytes as JSON", MaxQueue))
 	}
-	if err := b.putKey(ctx, b.layout().queue(), queueKey(b.cfg.Region, t, queue), value); err != nil {
+	h := b.homeOf(t)
+	if err := b.putKey(ctx, h.layout().queue(), queueKey(h.region, t, queue), value); err != nil {
 		return unavailable("store members of a queue", err)
 	}
 	return nil
@@ -50,8 +51,9 @@ func (b *Bus) SetQueue(ctx context.Context, t peal.Tenant, queue string, members
 func (b *Bus) Queue(ctx context.Context, t peal.Tenant, queue string) ([]peal.Inbox, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	key := queueKey(b.cfg.Region, t, queue)
-	m, err := b.getKey(ctx, b.layout().queue(), key)
+	h := b.homeOf(t)
+	key := queueKey(h.region, t, queue)
+	m, err := b.getKey(ctx, h.layout().queue(), key)
 	if err != nil {
 		return nil, unavailable("read members of a queue", err)
 	}

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -71,7 +72,7 @@ func (src *source) replay(ctx context.Context, subject string, after origin) (re
 	if err != nil {
 		return replay{}, err
 	}
-	if after.Epoch != f.epoch || after.Seq > f.last {
+	if after.Epoch != f.epoch || f.ends(after.Seq) {
 		return src.unknown(ctx, subject)
 	}
 	if own {
@@ -120,7 +121,7 @@ func (src *source) missesSome(ctx context.Context, f facts, after origin, messag
 // and others of the inbox perhaps with it: it is not there, though the stream
 // has not come so far.
 func (src *source) purged(ctx context.Context, f facts, after origin) (bool, error) {
-	if after.Elsewhere || after.Seq < f.first {
+	if after.Elsewhere || after.Seq < f.first || f.lacks(after.Seq) {
 		return false, nil
 	}
 	src.bus.stats.Reads.Add(1)
@@ -210,8 +211,10 @@ func (src *source) fill(ctx context.Context, subject string, after origin, targe
 		return replay{}, err
 	}
 	switch {
-	case after.Epoch != f.epoch || target > f.last:
+	case after.Epoch != f.epoch || f.ends(target):
 		return src.unknown(ctx, subject)
+	case f.lacks(target) && (m == nil || m.Cursor.Seq > target):
+		return replay{}, unavailable("read stream "+src.stream, errLacking)
 	case m == nil:
 		return replay{gap: &Gap{HistoryTruncated, Cursor{Epoch: after.Epoch, Seq: target, Elsewhere: true}}}, nil
 	case m.Cursor.Seq > target:
@@ -229,6 +232,9 @@ func (src *source) fill(ctx context.Context, subject string, after origin, targe
 	}
 	return r, nil
 }
+
+// errLacking: what is stored in a home that is away has not reached the copy here.
+var errLacking = errors.New("its home is away, and it has not reached this region")
 
 // unknown is the answer for a cursor that means nothing here: a gap, and on
 // from the live end.
@@ -264,6 +270,9 @@ func (src *source) end(ctx context.Context, subject string) (Cursor, error) {
 // older ones, so it was not empty then. Only the leader can tell, for a replica
 // may not have the message yet.
 func (src *source) foreign(ctx context.Context, subject string, c Cursor) (bool, error) {
+	if src.known().lacks(c.Seq) {
+		return false, nil
+	}
 	if !c.Elsewhere && c.Seq > 0 {
 		m, err := src.getFromLeader(ctx, leaderGet{Seq: c.Seq})
 		if err != nil || m != nil {

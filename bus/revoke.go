@@ -57,14 +57,15 @@ func (b *Bus) Revoke(ctx context.Context, r peal.Revocation, keep time.Duration)
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	ack, err := b.put(ctx, revokedKey(r), value, keep)
+	key := revokedKey(b.revoked(), r)
+	ack, err := b.put(ctx, key, value, keep)
 	if err != nil {
 		return Revoked{}, unavailable(doing, err)
 	}
 	b.announce()
-	m, err := b.getFromLeader(ctx, bucketStream(revokedBucket()), leaderGet{Seq: ack.Sequence})
+	m, err := b.getFromLeader(ctx, bucketStream(b.revoked()), leaderGet{Seq: ack.Sequence})
 	if err == nil && m == nil { // another has taken its place
-		m, err = b.lastFromLeader(ctx, revokedKey(r))
+		m, err = b.lastFromLeader(ctx, key)
 	}
 	if err != nil {
 		return Revoked{}, unavailable(doing, err)
@@ -72,7 +73,7 @@ func (b *Bus) Revoke(ctx context.Context, r peal.Revocation, keep time.Duration)
 	if m == nil {
 		return Revoked{}, unavailable(doing, errors.New("it is stored no more"))
 	}
-	stored, err := readRevoked(*m)
+	stored, err := readRevoked(b.revoked(), *m)
 	if err != nil {
 		return Revoked{}, unavailable(doing, err)
 	}
@@ -88,7 +89,7 @@ func (b *Bus) put(ctx context.Context, key string, value []byte, keep time.Durat
 		return nil, err
 	}
 	ack, err := b.writes.PublishMsg(ctx, &nats.Msg{Subject: key, Data: value}, append(opts, jetstream.WithMsgTTL(ttl(keep)))...)
-	return ack, full(bucketStream(revokedBucket()), err)
+	return ack, full(bucketStream(b.revoked()), err)
 }
 
 // ttl is how long the server is told to keep a message. It counts whole seconds
@@ -157,7 +158,7 @@ func (r Revoked) encode() ([]byte, error) {
 // readRevoked reads a revocation. What is not understood to the last field is an
 // error: to pass over one would revoke more tokens than were meant. The key
 // proves that the fields are those of the writer.
-func readRevoked(m stored) (Revoked, error) {
+func readRevoked(bucket string, m stored) (Revoked, error) {
 	var v revocation
 	d := json.NewDecoder(bytes.NewReader(m.data))
 	d.DisallowUnknownFields()
@@ -170,7 +171,7 @@ func readRevoked(m stored) (Revoked, error) {
 	if v.Keep <= 0 || v.Keep > int64(maxKeep/time.Second) {
 		return Revoked{}, errors.New("does not say how long it is to be kept")
 	}
-	if (v.Revocation == peal.Revocation{}) || m.subject != revokedKey(v.Revocation) {
+	if (v.Revocation == peal.Revocation{}) || m.subject != revokedKey(bucket, v.Revocation) {
 		return Revoked{}, errors.New("has the key of another revocation")
 	}
 	at := v.At
@@ -188,9 +189,12 @@ func isMarker(m stored) bool {
 	return m.header.Get("KV-Operation") != "" || m.header.Get(jetstream.MarkerReasonHeader) != ""
 }
 
-// revokedKey is the subject of a revocation.
-func revokedKey(r peal.Revocation) string {
-	return keySubject(revokedBucket(), keyRevoked, hashed(fieldsOf(r)...))
+// revoked is the bucket in which this region stores revocations.
+func (b *Bus) revoked() string { return b.cfg.revokedBucket(b.cfg.Region) }
+
+// revokedKey is the subject of a revocation in a bucket.
+func revokedKey(bucket string, r peal.Revocation) string {
+	return keySubject(bucket, keyRevoked, hashed(fieldsOf(r)...))
 }
 
 // fieldsOf returns the name and the value of each field that is set: a field

@@ -70,8 +70,11 @@ func (w *watches) close() {
 // more, so it must not be called by sink; Close ends it too, and tells a bus that
 // is closed of nothing.
 //
-// Each call has a watch of its own, which costs JetStream about one small request
-// a second, and this process the memory of what is revoked.
+// Those of other regions come by a copy of what is stored there, later by as much as that
+// is behind, and not at all while it gets nothing.
+//
+// Each call has a watch of its own for each region, which costs JetStream about one small
+// request a second, and this process the memory of what is revoked.
 func (b *Bus) FollowRevocations(sink func(Revoked)) (stop func()) {
 	b.watches.mu.Lock()
 	defer b.watches.mu.Unlock()
@@ -79,18 +82,33 @@ func (b *Bus) FollowRevocations(sink func(Revoked)) (stop func()) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(b.life)
-	w := newWatch(b, sink)
 	if b.watches.all == nil {
 		b.watches.all = make(map[*watch]struct{})
 	}
-	b.watches.all[w] = struct{}{}
-	b.done.Go(func() { defer close(w.done); w.run(ctx) })
+	var one sync.Mutex // sink is called by one of them at a time
+	var all []*watch
+	for _, r := range append([]Region{b.cfg.Region}, b.cfg.others()...) {
+		w := newWatch(b, r, func(r Revoked) {
+			one.Lock()
+			defer one.Unlock()
+			sink(r)
+		})
+		all = append(all, w)
+		if w.own {
+			b.watches.all[w] = struct{}{}
+		}
+		b.done.Go(func() { defer close(w.done); w.run(ctx) })
+	}
 	return func() {
 		cancel()
-		<-w.done
+		for _, w := range all {
+			<-w.done
+		}
 		b.watches.mu.Lock()
 		defer b.watches.mu.Unlock()
-		delete(b.watches.all, w)
+		for _, w := range all {
+			delete(b.watches.all, w)
+		}
 	}
 }
 
@@ -137,7 +155,9 @@ func (b *Bus) AwaitRevocations(ctx context.Context) error {
 type watch struct {
 	bus    *Bus
 	sink   func(Revoked)
-	stream string
+	own    bool // of this region; else of another
+	bucket string
+	stream string        // the bucket's, or the copy of it
 	prefix string        // of the keys of revocations
 	wake   chan struct{} // capacity 1: something was announced
 	first  chan struct{} // closed when sink was told everything for the first time
@@ -164,10 +184,11 @@ type known struct {
 	seq uint64 // of the key's last message in this incarnation of the bucket; 0: it has none
 }
 
-func newWatch(b *Bus, sink func(Revoked)) *watch {
+func newWatch(b *Bus, of Region, sink func(Revoked)) *watch {
+	bucket := b.cfg.revokedBucket(of)
 	return &watch{
-		bus: b, sink: sink,
-		stream: bucketStream(revokedBucket()), prefix: keySubject(revokedBucket(), keyRevoked) + ".",
+		bus: b, sink: sink, own: of == b.cfg.Region, bucket: bucket,
+		stream: nameIn(bucketStream(bucket), of, b.cfg.Region), prefix: keySubject(bucket, keyRevoked) + ".",
 		wake: make(chan struct{}, 1), first: make(chan struct{}), done: make(chan struct{}), begun: time.Now(),
 		patience: min(watchPatience, b.cfg.Timeout),
 		known:    make(map[string]*known), lacking: make(map[string]struct{}),
@@ -266,7 +287,7 @@ func (w *watch) check(ctx context.Context) (more bool, err error) {
 		close(w.first)
 	}
 	w.forget()
-	if len(w.lacking) > 0 {
+	if w.own && len(w.lacking) > 0 {
 		return w.restore(ctx)
 	}
 	return false, nil
@@ -294,12 +315,12 @@ func (w *watch) missing(ctx context.Context, err error) (more bool, _ error) {
 	if w.gone.IsZero() {
 		w.gone = time.Now()
 	}
-	if time.Since(w.gone) < retryInterval {
+	if time.Since(w.gone) < retryInterval || !w.own {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.bus.cfg.Timeout)
 	defer cancel()
-	if refused := w.bus.streams(w.bus.reads).ensureBucket(ctx, w.bus.layout().revoked()); refused != nil {
+	if refused := w.bus.streams(w.bus.reads).ensureBucket(ctx, w.bus.layout().revocations()); refused != nil {
 		return false, refused
 	}
 	w.bus.log.Warn("bucket of revocations was gone and is created again", "stream", w.stream, "known", len(w.known))
@@ -356,7 +377,7 @@ func (w *watch) take(m stored) {
 	if isMarker(m) {
 		return
 	}
-	r, err := readRevoked(m)
+	r, err := readRevoked(w.bucket, m)
 	if err != nil {
 		w.bus.log.Warn("stored revocation is passed over", "stream", w.stream, "key", m.subject, "sequence", m.seq, "err", err)
 		return
@@ -424,7 +445,7 @@ func (w *watch) restore(ctx context.Context) (more bool, err error) {
 			more = true
 		case refused := <-p.ack.Err():
 			if !isConflict(refused) {
-				err = unavailable("store a revocation again", full(bucketStream(revokedBucket()), refused))
+				err = unavailable("store a revocation again", full(w.stream, refused))
 			}
 		case <-ctx.Done():
 			err = unavailable("store a revocation again", ctx.Err())

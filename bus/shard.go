@@ -102,10 +102,14 @@ func (b *Bus) renewed(src *source, f facts) {
 // reach this process.
 func (b *Bus) catchUp() {
 	for _, src := range b.sources {
-		src.look.Store(true)
-		if src.catchingUp.CompareAndSwap(false, true) {
-			src.reader.ask(src.catchUp)
-		}
+		src.catchUpSoon()
+	}
+}
+
+func (src *source) catchUpSoon() {
+	src.look.Store(true)
+	if src.catchingUp.CompareAndSwap(false, true) {
+		src.reader.ask(src.catchUp)
 	}
 }
 
@@ -391,7 +395,7 @@ func (s *shard) checkTails(src *source, hubs []*hub) {
 	epoch, p := s.epochs[src.index], hubs[0].part
 	var stateEpoch Epoch
 	if p != nil {
-		stateEpoch = s.stateEpochs[p.number]
+		stateEpoch = s.stateEpochs[p.index]
 	}
 	src.reader.ask(func() {
 		ctx, cancel := context.WithTimeout(s.bus.life, s.bus.cfg.Timeout)
@@ -422,7 +426,7 @@ func (s *shard) checkTails(src *source, hubs []*hub) {
 				for _, f := range h.feeds {
 					f.tail(h.last, last[h.subject], upTo)
 				}
-				if p != nil && stateEpoch == s.stateEpochs[p.number] {
+				if p != nil && stateEpoch == s.stateEpochs[p.index] {
 					m, found := states[h.stateSubject]
 					s.checkedState(h, m, found)
 				}

@@ -184,7 +184,7 @@ func (s *slots) each(x *Slot, see func(number int32) (sighting, error)) ([]sight
 
 // ask asks the leader what it has of one slot.
 func (s *slots) ask(ctx context.Context, x *Slot, number int32) (sighting, error) {
-	m, err := leaderBy(ctx, s.bus.write, s.stream, leaderGet{LastFor: x.key(number)})
+	m, err := s.bus.leaderBy(ctx, s.bus.write, s.stream, leaderGet{LastFor: x.key(number)})
 	return sightingOf(m), err
 }
 

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -116,7 +117,7 @@ type departure struct {
 	*Slot
 	since  time.Time
 	due    time.Time // the zero time: now
-	unsure bool // it may be stored yet, though nothing is there
+	unsure bool      // it may be stored yet, though nothing is there
 }
 
 func newSlots(b *Bus) (*slots, error) {
@@ -157,9 +158,13 @@ func (b *Bus) TakeSlot(ctx context.Context, in peal.Inbox, route string, most in
 		b.stats.SlotsFull.Add(1)
 		return nil, errSlotsTaken
 	}
-	err := s.inTurn(ctx, func(ctx context.Context) error { return s.gain(ctx, x) })
-	for again := conflicts; again > 0 && errors.Is(err, peal.ErrTooManyConnections) && s.awaitFreed(ctx, x.seat()); again-- {
+	var err error
+	for range conflicts {
+		freed := s.freed(x.seat()) // asked first: it may be free by the time that the leader says it was not
 		err = s.inTurn(ctx, func(ctx context.Context) error { return s.gain(ctx, x) })
+		if !errors.Is(err, peal.ErrTooManyConnections) || !s.await(ctx, cmp.Or(freed, s.freed(x.seat()))) {
+			break
+		}
 	}
 	switch {
 	case errors.Is(err, peal.ErrTooManyConnections):
@@ -457,20 +462,28 @@ func (s *slots) freedLocked(d departure) {
 	}
 }
 
-// awaitFreed waits until slots of a seat that this process has given back may be free:
-// who has just left, as a poll does with each answer, is not to be refused for it. It
-// returns false if there are none, or it takes too long.
-func (s *slots) awaitFreed(ctx context.Context, at seat) bool {
+// freed is closed when slots of a seat that this process has given back may be free: who
+// has just left, as a poll does with each answer, is not to be refused for it. It is nil
+// if there are none.
+func (s *slots) freed(at seat) <-chan struct{} {
 	s.mu.Lock()
-	some, rounded := s.freeing[at] > 0, s.rounded
-	s.mu.Unlock()
-	if !some {
+	defer s.mu.Unlock()
+	if s.freeing[at] == 0 {
+		return nil
+	}
+	return s.rounded
+}
+
+// await waits for what freed returns. It returns false if that is nothing, or takes too
+// long.
+func (s *slots) await(ctx context.Context, freed <-chan struct{}) bool {
+	if freed == nil {
 		return false
 	}
 	late := time.NewTimer(s.bus.cfg.Timeout)
 	defer late.Stop()
 	select {
-	case <-rounded:
+	case <-freed:
 		return true
 	case <-late.C:
 	case <-ctx.Done():

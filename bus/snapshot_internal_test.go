@@ -25,7 +25,7 @@ func TestChunkBeforeTheWordOfItsReader(t *testing.T) {
 		t.Cleanup(nc.Close)
 		return nc
 	}
-	s := &Streams{nc: connect(), streams: streams{timeout: 10 * time.Second}}
+	s := &Streams{streams: streams{nc: connect(), timeout: 10 * time.Second}}
 	const subject = "$JS.SNAPSHOT.RESTORE.S.1"
 	put := make(chan error, 1)
 	go func() { put <- s.put(t.Context(), subject, []byte("chunk")) }()

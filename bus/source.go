@@ -21,6 +21,7 @@ type source struct {
 	all       string // the subjects that are read of it
 	live      string // what they are republished to, up to the epoch
 	witness   bool   // of a subject one more is kept than is shown
+	here      bool   // this region is its home
 	maxTails  int    // how many subjects one tail check names
 	publisher *publisher
 	reader    *reader
@@ -54,14 +55,28 @@ type facts struct {
 	partitions  string  // how many streams share the inboxes
 	first, last uint64  // sequences of the stream; of an empty one, first is last+1
 	replicas    int
-	perSubject  int64 // how many messages of a subject are kept, with a witness
-	witness     bool  // the oldest of so many is one, and not shown
+
+	// copied: the home is away, and the copy here was asked. It has what is stored up
+	// to has, and more may be, which is known for what is up to last.
+	copied bool
+	has    uint64
+
+	perSubject int64 // how many messages of a subject are kept, with a witness
+	witness    bool  // the oldest of so many is one, and not shown
 
 	consumers       int           // of the stream
 	deleted         int           // messages that were removed from between others
 	bytes, maxBytes uint64        // of the stream; maxBytes 0: no bound
 	maxAge          time.Duration // of a message; 0: no bound
 }
+
+// ends reports whether nothing is stored at a sequence yet, as far as that is known: a copy
+// can't say it.
+func (f facts) ends(seq uint64) bool { return seq > f.last && !f.copied }
+
+// lacks reports whether a copy was asked that does not have a sequence, though the home
+// may.
+func (f facts) lacks(seq uint64) bool { return f.copied && seq > f.has }
 
 // end is the cursor after which nothing is stored yet.
 func (f facts) end() Cursor { return Cursor{Epoch: f.epoch, Seq: f.last, Elsewhere: true} }
@@ -179,7 +194,7 @@ func (src *source) missing(err error) error {
 	if src.gone.IsZero() {
 		src.gone = time.Now()
 	}
-	if time.Since(src.gone) < retryInterval {
+	if time.Since(src.gone) < retryInterval || !src.here {
 		return err
 	}
 	if refused := src.bus.restore(src.bus.life); refused != nil {
@@ -214,7 +229,7 @@ func (src *source) inquire() (renewed bool, err error) {
 		// restored: its next messages have sequences that others had.
 		renewed = f.epoch != before.epoch
 		if f.partitions != before.partitions {
-			src.bus.giveUp(fmt.Errorf("the inboxes of region %s are spread over %s streams now, not over %s", src.bus.cfg.Region, f.partitions, before.partitions))
+			src.bus.giveUp(fmt.Errorf("the inboxes of which stream %s has a part are spread over %s streams now, not over %s", src.stream, f.partitions, before.partitions))
 		}
 		if renewed || f.last < max(seen, before.last) {
 			src.seen.Store(f.last)
@@ -265,11 +280,33 @@ func (src *source) known() facts {
 // answered by a replica. It also says how many messages there are of a
 // subject, if one is named.
 func (src *source) info(ctx context.Context, stream, subject string) (f facts, count uint64, err error) {
-	doing := "ask for stream " + stream
 	ctx, cancel := context.WithTimeout(ctx, src.bus.cfg.Timeout)
 	defer cancel()
 	// Before the question: what is stored meanwhile may be newer than the answer.
-	had := max(src.seen.Load(), src.known().last)
+	known := src.known()
+	had := max(src.seen.Load(), known.last)
+	f, err = led(ctx, src.bus, stream, func(ctx context.Context, name string) (facts, error) {
+		f, n, err := src.infoOf(ctx, name, subject)
+		count, f.copied = n, name != src.bus.originOf(stream)
+		return f, err
+	})
+	if err != nil {
+		return facts{}, 0, err
+	}
+	if stream == src.stream {
+		if f.copied && f.epoch == known.epoch {
+			f.last = max(f.last, had)
+		}
+		if err := src.doubt(f, had, time.Now()); err != nil {
+			return facts{}, 0, unavailable("ask for stream "+stream, err)
+		}
+	}
+	return f, count, nil
+}
+
+// infoOf asks the leader of a stream by its very name.
+func (src *source) infoOf(ctx context.Context, stream, subject string) (f facts, count uint64, err error) {
+	doing := "ask for stream " + stream
 	request, err := json.Marshal(map[string]string{"subjects_filter": subject})
 	if err != nil {
 		return facts{}, 0, err
@@ -314,11 +351,7 @@ func (src *source) info(ctx context.Context, stream, subject string) (f facts, c
 	if f.first == 0 { // a stream that never held a message
 		f.first = f.last + 1
 	}
-	if stream == src.stream {
-		if err := src.doubt(f, had, time.Now()); err != nil {
-			return facts{}, 0, unavailable(doing, err)
-		}
-	}
+	f.has = f.last
 	return f, answer.State.Subjects[subject], nil
 }
 

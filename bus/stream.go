@@ -27,6 +27,9 @@ const duplicateWindow = 10 * time.Minute
 // layout is what the streams and buckets of one region are made from.
 type layout struct {
 	region     Region
+	home       bool     // it is the home of tenants
+	revoked    string   // the bucket of revocations
+	forwards   []Region // the other homes, for which events wait apart
 	partitions int
 	replicas   int
 	retain     time.Duration // of a notification
@@ -53,14 +56,14 @@ const (
 // bytes scales a default bound so that all of them fit into the store.
 func (l layout) bytes(n int64) int64 {
 	total := int64(eventBytes+ticketBytes+deadBytes+prefBytes+queueBytes+revokeBytes) +
-		int64(l.partitions)*(inboxBytes+stateBytes)
+		int64(l.partitions)*(inboxBytes+stateBytes) + int64(len(l.forwards))*eventBytes
 	if l.store <= 0 || l.store >= total {
 		return n
 	}
 	return int64(float64(n) / float64(total) * float64(l.store))
 }
 
-func eventStream(r Region) string        { return "PEAL_EVENT_" + string(r) }
+func eventStream(q queue) string         { return "PEAL_EVENT_" + string(q) }
 func inboxStream(r Region, p int) string { return fmt.Sprintf("PEAL_INBOX_%s_%d", r, p) }
 func stateStream(r Region, p int) string { return fmt.Sprintf("PEAL_STATE_%s_%d", r, p) }
 func ticketStream(r Region) string       { return "PEAL_TICKET_" + string(r) }
@@ -69,7 +72,6 @@ func erasedStream(r Region) string       { return "PEAL_ERASED_" + string(r) }
 func prefBucket(r Region) string         { return "PEAL_PREF_" + string(r) }
 func queueBucket(r Region) string        { return "PEAL_QUEUE_" + string(r) }
 func limitBucket(r Region) string        { return "PEAL_LIMIT_" + string(r) }
-func revokedBucket() string              { return "PEAL_REVOKED" }
 func bucketStream(b string) string       { return "KV_" + b }
 func wildcardRef(prefix string) string   { return prefix + ".{{wildcard(1)}}" }
 func wildcardRefs(prefix string) string  { return wildcardRef(prefix) + ".{{wildcard(2)}}" }
@@ -88,9 +90,18 @@ const epochPlace = "{epoch}"
 
 // streams returns the configuration of every stream, without an epoch.
 func (l layout) streams() []jetstream.StreamConfig {
-	all := []jetstream.StreamConfig{l.event(), l.ticket(), l.dead(), l.erased()}
+	var all []jetstream.StreamConfig
+	for _, q := range l.queues() {
+		all = append(all, l.event(q))
+	}
+	if l.home {
+		all = append(all, l.ticket())
+	}
+	all = append(all, l.dead(), l.erased())
 	for p := range l.partitions {
-		all = append(all, l.inbox(p), l.state(p))
+		if l.home {
+			all = append(all, l.inbox(p), l.state(p))
+		}
 	}
 	for i := range all {
 		all[i].Storage = jetstream.FileStorage
@@ -104,14 +115,14 @@ func (l layout) streams() []jetstream.StreamConfig {
 
 // event holds what happened to tickets until a worker has dealt with it. It
 // refuses new events when full: what was acknowledged is never dropped.
-func (l layout) event() jetstream.StreamConfig {
-	source := wildcards(subject("event", string(l.region)), 2)
+func (l layout) event(q queue) jetstream.StreamConfig {
+	source := wildcards(subject("event", string(q)), 2)
 	return jetstream.StreamConfig{
-		Name:     eventStream(l.region),
+		Name:     eventStream(q),
 		Subjects: []string{source},
 		SubjectTransform: &jetstream.SubjectTransformConfig{
 			Source:      source,
-			Destination: wildcardRefs(subject("work", string(l.region)) + ".{{partition(32,1,2)}}"),
+			Destination: wildcardRefs(subject("work", string(q)) + ".{{partition(32,1,2)}}"),
 		},
 		Retention:          jetstream.WorkQueuePolicy,
 		Discard:            jetstream.DiscardNew,
@@ -228,12 +239,11 @@ func (l layout) erased() jetstream.StreamConfig {
 
 // buckets returns the configuration of every key-value bucket.
 func (l layout) buckets() []jetstream.KeyValueConfig {
-	return []jetstream.KeyValueConfig{
-		l.pref(),
-		l.queue(),
-		l.revoked(),
-		l.limit(),
+	var all []jetstream.KeyValueConfig
+	if l.home {
+		all = append(all, l.pref(), l.queue())
 	}
+	return append(all, l.revocations(), l.limit())
 }
 
 // limit holds the slots of connections, and claims. What is in it is renewed all the
@@ -262,9 +272,9 @@ func (l layout) queue() jetstream.KeyValueConfig {
 
 // revoked holds whose tokens are not good any more, and which logout tokens were
 // used. It refuses what is new when it is full, and each key has a TTL of its own.
-func (l layout) revoked() jetstream.KeyValueConfig {
+func (l layout) revocations() jetstream.KeyValueConfig {
 	return jetstream.KeyValueConfig{
-		Bucket:         revokedBucket(),
+		Bucket:         l.revoked,
 		History:        1,
 		Storage:        jetstream.FileStorage,
 		Replicas:       l.replicas,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,13 +16,12 @@ type Streams struct {
 	streams
 	cfg    Config
 	spread int // the partitions that were asked for; 0: whatever there are
-	nc     *nats.Conn
 }
 
 // OpenStreams connects to JetStream, as Open does, and creates nothing. Close ends it.
 func OpenStreams(ctx context.Context, cfg Config) (*Streams, error) {
 	s := &Streams{cfg: cfg.withDefaults(), spread: cfg.Partitions}
-	s.streams = streams{timeout: s.cfg.Timeout, rights: new(rights), log: s.cfg.Logger}
+	s.streams = streams{several: s.cfg.several(), timeout: s.cfg.Timeout, rights: new(rights), log: s.cfg.Logger}
 	if err := s.cfg.check(); err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ type Ensured struct {
 	Differences []Difference // in the order of the streams
 }
 
-// Ensure creates what is missing of the region, and changes what is there to what the
+// Ensure creates what is missing of the region, copies of other regions among it, and changes what is there to what the
 // configuration says, as far as that is safe: no bound becomes lower, no replicas
 // fewer, nothing is deleted, and inboxes stay in their partitions. With dry nothing is
 // done. The error says which streams can't serve peal, or could not be changed; all
@@ -74,13 +74,14 @@ func (s *Streams) Ensure(ctx context.Context, dry bool) (e Ensured, err error) {
 	}
 	var failed []error
 	for _, want := range l.streams() {
-		create := func() error { return s.create(ctx, want) }
+		create := func() error { return s.createHere(ctx, want) }
 		failed = append(failed, s.ensureOne(ctx, &e, l, want, create, dry))
 	}
 	for _, want := range l.buckets() {
 		create := func() error { return s.ensureBucket(ctx, want) }
 		failed = append(failed, s.ensureOne(ctx, &e, l, bucketStreamConfig(want), create, dry))
 	}
+	failed = append(failed, s.ensureAllCopies(ctx, &e, dry))
 	return e, errors.Join(failed...)
 }
 
@@ -102,7 +103,11 @@ func (s *Streams) ensureOne(ctx context.Context, e *Ensured, l layout, want jets
 	if err != nil {
 		return err
 	}
-	c := l.compare(want, found.CachedInfo().Config)
+	have := found.CachedInfo().Config
+	if have.Mirror != nil && s.several && want.Mirror == nil {
+		return s.ensureOneCopy(ctx, e, keptThere{want.Name, strings.Join(want.Subjects, " ")}, want.Name, dry)
+	}
+	c := l.compare(want, have)
 	defer func() { e.Differences = append(e.Differences, c.differences...) }()
 	if c.unfit != "" {
 		c.leave("it can't serve peal as it is")

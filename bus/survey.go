@@ -119,7 +119,7 @@ func (b *Bus) streamsToSurvey() (all []StreamState) {
 	for _, cfg := range l.streams() {
 		all = append(all, StreamState{Name: cfg.Name})
 	}
-	order := []string{eventStream(l.region), inboxStream(l.region, 0), stateStream(l.region, 0)}
+	order := []string{eventStream(queue(l.region)), inboxStream(l.region, 0), stateStream(l.region, 0)}
 	rank := func(s StreamState) int {
 		i := slices.IndexFunc(order, func(o string) bool { return kindOf(o) == kindOf(s.Name) })
 		if i < 0 {
@@ -166,7 +166,7 @@ func (b *Bus) survey() {
 		})
 	}
 	asking.Go(func() {
-		all, _, err := b.lookAtQueue(ctx)
+		all, err := b.lookAtQueues(ctx, func(queue, map[int]uint64) error { return nil })
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.last.QueueErr = err; err == nil {

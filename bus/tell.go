@@ -356,7 +356,7 @@ func (h *hub) replace(s storedState) {
 // stateRenewed has the hubs of a partition listen to another incarnation of the
 // stream of read states.
 func (s *shard) stateRenewed(p *partition, to Epoch) {
-	if s.stateEpochs[p.number] == to {
+	if s.stateEpochs[p.index] == to {
 		return
 	}
 	hubs := s.hubsOf(p.source)
@@ -364,7 +364,7 @@ func (s *shard) stateRenewed(p *partition, to Epoch) {
 		delete(s.states, s.liveStateOf(p, h.key))
 		h.stateSub.Unsubscribe() // as in detach
 	}
-	s.stateEpochs[p.number] = to
+	s.stateEpochs[p.index] = to
 	for _, h := range hubs {
 		subject := s.liveStateOf(p, h.key)
 		s.states[subject] = h
@@ -378,7 +378,7 @@ func (s *shard) stateRenewed(p *partition, to Epoch) {
 
 // liveStateOf is the subject of an inbox's read states as they are written.
 func (s *shard) liveStateOf(p *partition, key string) string {
-	return liveSubject(p.stateLive, s.stateEpochs[p.number], key)
+	return liveSubject(p.stateLive, s.stateEpochs[p.index], key)
 }
 
 // purged has every feed of what was purged look at what is left. tokens name an

@@ -35,8 +35,9 @@ func (b *Bus) PublishUpdate(ctx context.Context, t peal.Tenant, event string, u 
 		return tooMany
 	}
 	o := newOrder()
-	o.add(b.tickets.publisher, &nats.Msg{
-		Subject: ticketSubject(b.cfg.Region, t),
+	h := b.homeOf(t)
+	o.add(h.tickets.publisher, &nats.Msg{
+		Subject: ticketSubject(h.region, t),
 		Data:    body,
 		Header: nats.Header{
 			jetstream.MsgIDHeader: {messageID("update", string(t), event)},
@@ -62,13 +63,16 @@ func (b *Bus) PublishUpdate(ctx context.Context, t peal.Tenant, event string, u 
 
 // newTickets makes the source of ticket updates. It has one group under way, for those
 // of a ticket are to stay in their order.
-func newTickets(b *Bus) *source {
-	region := string(b.cfg.Region)
-	src := newSource(b, ticketStream(b.cfg.Region), 1)
+func newTickets(h *home) *source {
+	region := string(h.region)
+	src := newSource(h.bus, ticketStream(h.region), 1)
 	src.all = wildcards(subject("ticket", region), 1)
 	src.live = subject("liveticket", region)
 	src.maxTails = maxTails * maxMessage / maxUpdate // the bytes of an answer stay as they are
-	src.beside = b.streamsBeside
+	src.here = h.here()
+	if src.here {
+		src.beside = h.bus.streamsBeside
+	}
 	return src
 }
 
@@ -77,10 +81,11 @@ func newTickets(b *Bus) *source {
 // Sink.State is not called, and Start tells of none. It costs the NATS server one
 // core subscription for each tenant that this process follows.
 func (b *Bus) FollowTickets(ctx context.Context, t peal.Tenant, after Cursor, sink Sink) (*Feed, error) {
+	h := b.homeOf(t)
 	return b.follow(ctx, after, &Feed{
 		what:    "tickets",
-		source:  b.tickets,
-		subject: ticketSubject(b.cfg.Region, t),
+		source:  h.tickets,
+		subject: ticketSubject(h.region, t),
 		key:     string(t),
 		sink:    sink,
 	})

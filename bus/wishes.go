@@ -23,11 +23,41 @@ func (b *Bus) Tell(ctx context.Context, now time.Time, publications ...Publicati
 	if err := b.storable(publications); err != nil {
 		return Published{}, unavailable(publishing, err)
 	}
-	wanted, err := b.wishes.heed(ctx, now, publications)
-	if err != nil {
-		return Published{}, unavailable(publishing, err)
+	var wanted []Publication
+	for _, of := range b.byHome(publications) {
+		heeded, err := of.home.wishes.heed(ctx, now, of.publications)
+		if err != nil {
+			return Published{}, unavailable(publishing, err)
+		}
+		wanted = append(wanted, heeded...)
 	}
 	return b.Publish(ctx, wanted...)
+}
+
+// ofHome is the part of publications that is for the inboxes of one home.
+type ofHome struct {
+	home         *home
+	publications []Publication
+}
+
+// byHome parts publications, each of which stays in its place.
+func (b *Bus) byHome(publications []Publication) (all []ofHome) {
+	if len(b.homes) == 1 {
+		return []ofHome{{b.homes[b.cfg.Home], publications}}
+	}
+	for _, r := range b.cfg.homes() {
+		of := ofHome{home: b.homes[r]}
+		for _, p := range publications {
+			to := slices.DeleteFunc(slices.Clone(p.To), func(in peal.Inbox) bool { return b.cfg.homeOf(in.Tenant) != r })
+			if len(to) > 0 {
+				of.publications = append(of.publications, Publication{to, p.Notification})
+			}
+		}
+		if len(of.publications) > 0 {
+			all = append(all, of)
+		}
+	}
+	return all
 }
 
 // storable returns why publications can't be stored, as far as that is known
@@ -52,6 +82,7 @@ func (b *Bus) storable(publications []Publication) error {
 // wishes knows what the recipients of notifications wish. Its methods may be
 // called concurrently.
 type wishes struct {
+	home    *home
 	bus     *Bus
 	stream  string
 	stall   *stall
@@ -61,10 +92,10 @@ type wishes struct {
 	told    atomic.Int64 // when something that can't be read was logged last, in ns since stall.since; 0: never
 }
 
-func newWishes(b *Bus) *wishes {
-	stream := bucketStream(prefBucket(b.cfg.Region))
+func newWishes(h *home) *wishes {
+	b, stream := h.bus, bucketStream(prefBucket(h.region))
 	return &wishes{
-		bus: b, stream: stream, stall: newStall(b, stream),
+		home: h, bus: b, stream: stream, stall: newStall(b, stream),
 		users: newMemory[peal.Inbox, peal.Preferences](), tenants: newMemory[peal.Tenant, peal.TenantPreferences](),
 	}
 }
@@ -98,7 +129,7 @@ func (w *wishes) heed(ctx context.Context, now time.Time, publications []Publica
 // read returns the wishes of all recipients: what is remembered of them, and the
 // rest from the bucket.
 func (w *wishes) read(ctx context.Context, publications []Publication) (of map[peal.Inbox]peal.Wishes, err error) {
-	region, began := w.bus.cfg.Region, time.Now()
+	region, began := w.home.region, time.Now()
 	of = make(map[peal.Inbox]peal.Wishes)
 	tenants := make(map[peal.Tenant]peal.TenantPreferences)
 	var keys []string
@@ -172,7 +203,7 @@ func (w *wishes) fetch(ctx context.Context, keys []string) (map[string]*stored, 
 		defer cancel()
 	}
 	found, err := w.ask(ctx, keys)
-	if err != nil && !silence(err) && w.bus.remakePreferences(ctx) {
+	if err != nil && !silence(err) && w.home.remakePreferences(ctx) {
 		found, err = w.ask(ctx, keys)
 	}
 	if !errors.Is(err, errReplicasSilent) { // else it is not the bucket that is silent
@@ -228,7 +259,7 @@ func (w *wishes) several(ctx context.Context, keys []string) (answer, error) {
 	}
 	a, err := w.bus.directBy(first, w.bus.write, w.stream, directGet{LastFor: keys, MaxBytes: maxBytesRead})
 	if errors.Is(err, errReplicasSilent) {
-		if _, silent := leaderBy(ctx, w.bus.write, w.stream, leaderGet{LastFor: keys[0]}); silent != nil {
+		if _, silent := w.bus.leaderBy(ctx, w.bus.write, w.stream, leaderGet{LastFor: keys[0]}); silent != nil {
 			return answer{}, silent
 		}
 	}

@@ -1,8 +1,10 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -152,25 +154,31 @@ func (b *Bus) Work(ctx context.Context, do func(context.Context, *Task)) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastTask, cancel) })()
 
 	var workers sync.WaitGroup
-	for n := range workPartitions {
-		w := &worker{bus: b, js: js, partition: n, do: do}
-		workers.Go(func() { w.run(ctx, tasks) })
+	for _, q := range b.layout().queues() {
+		for n := range workPartitions {
+			w := &worker{bus: b, js: js, queue: q, partition: n, do: do}
+			workers.Go(func() { w.run(ctx, tasks) })
+		}
 	}
 	workers.Go(func() { b.watchQueue(ctx) })
 	workers.Wait()
 	return nil
 }
 
-// worker works on the events of one partition.
+// worker works on the events of one partition of a queue.
 type worker struct {
 	bus       *Bus
 	js        jetstream.JetStream
+	queue     queue
 	partition int
 	do        func(context.Context, *Task)
 }
 
 func (w *worker) run(ctx, tasks context.Context) {
 	what := "consumer " + workConsumer(w.partition)
+	if w.queue != queue(w.bus.cfg.Region) {
+		what += " of stream " + eventStream(w.queue)
+	}
 	for tries := 0; ctx.Err() == nil; tries++ {
 		began := time.Now()
 		err := w.pull(ctx, tasks, func() { w.bus.health.find(what) })
@@ -236,10 +244,10 @@ func (w *worker) leave(ctx context.Context, events jetstream.MessagesContext) {
 func (w *worker) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.bus.cfg.Timeout)
 	defer cancel()
-	stream, name := eventStream(w.bus.cfg.Region), workConsumer(w.partition)
+	stream, name := eventStream(w.queue), workConsumer(w.partition)
 	want := jetstream.ConsumerConfig{
 		Durable:       name,
-		FilterSubject: workFilter(w.bus.cfg.Region, w.partition),
+		FilterSubject: workFilter(w.queue, w.partition),
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       w.bus.cfg.AckWait,
 		MaxAckPending: 1, // the next event is given out when the one before is settled: the order of a ticket
@@ -265,8 +273,8 @@ const workPrefix = "dispatch_" // of the names of consumers
 func workConsumer(partition int) string { return workPrefix + strconv.Itoa(partition) }
 
 // workFilter is what the events of a partition are stored on.
-func workFilter(r Region, partition int) string {
-	return below(subject("work", string(r), strconv.Itoa(partition)))
+func workFilter(q queue, partition int) string {
+	return below(subject("work", string(q), strconv.Itoa(partition)))
 }
 
 // take has one event worked on.
@@ -286,7 +294,47 @@ func (w *worker) take(ctx context.Context, msg jetstream.Msg) {
 	t.tenant, t.ticket = workTokens(msg.Subject())
 	stop := t.keepAlive()
 	defer stop()
+	if q := queueFor(w.bus.cfg.Region, w.bus.cfg.homeOf(peal.Tenant(t.tenant))); q != queue(w.bus.cfg.Region) && w.queue != q {
+		w.forward(ctx, t, q)
+		return
+	}
 	w.do(ctx, t)
+}
+
+// forwardPause is after how long it is tried again to put an event where those of its home
+// wait.
+const forwardPause = time.Second
+
+// forward puts an event to those that wait for its home, in its order: of its partition
+// this one is under way alone.
+func (w *worker) forward(ctx context.Context, t *Task, to queue) {
+	id := cmp.Or(t.MessageID, messageID("forward", strconv.FormatUint(t.seq, 10), t.stamp()))
+	header := maps.Clone(nats.Header(t.msg.Headers()))
+	if header == nil {
+		header = nats.Header{}
+	}
+	header.Set(jetstream.MsgIDHeader, id)
+	header.Set(headerEvent, t.event)
+	if t.event == "" {
+		header.Del(headerEvent)
+	}
+	for key := range header { // what the server has noted of how it was stored, and would act on
+		if strings.HasPrefix(key, "Nats-") && key != jetstream.MsgIDHeader {
+			delete(header, key)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.bus.cfg.Timeout)
+	defer cancel()
+	_, err := w.js.PublishMsg(ctx, &nats.Msg{Subject: subject("event", string(to), t.tenant, t.ticket), Data: t.Data, Header: header})
+	if err == nil {
+		err = t.msg.DoubleAck(ctx)
+	}
+	if err != nil {
+		w.bus.health.lose("stream "+eventStream(to), err)
+		_ = t.Retry(forwardPause) // else it is given out again when its worker is not heard of
+		return
+	}
+	w.bus.health.find("stream " + eventStream(to))
 }
 
 // keepAlive says every while that the task is worked on, until stop.
