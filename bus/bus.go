@@ -158,7 +158,7 @@ func (c Config) check() error {
 	if c.Server == nil && len(c.URLs) == 0 {
 		return errors.New("bus needs a NATS server or the address of one")
 	}
-	return c.checkRegions()
+	return c.CheckRegions()
 }
 
 // layout is that of this region.

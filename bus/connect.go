@@ -122,14 +122,14 @@ func (c Config) patiently(ctx context.Context, do func() error) error {
 }
 
 // Starting reports whether an error is one of a NATS that may be about to be there: no
-// server of it answers, or none leads yet.
+// server of it answers, none leads yet, or another region is not there yet.
 func Starting(err error) bool {
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) {
 		return refused.Code == 503
 	}
 	var unreachable net.Error
-	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, errDeposed) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+	return errors.Is(err, errNoOrigin) || errors.Is(err, nats.ErrNoServers) || errors.Is(err, errDeposed) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &unreachable)
 }
 

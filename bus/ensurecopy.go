@@ -90,6 +90,9 @@ func (s streams) copiedPartitions(ctx context.Context, l layout, here Region) (i
 	return n, nil
 }
 
+// errNoOrigin: another region has not come so far yet.
+var errNoOrigin = errors.New("not there yet")
+
 // findOrigin looks up the stream that takes what is published for another region.
 func (s streams) findOrigin(ctx context.Context, k keptThere) (jetstream.Stream, error) {
 	origin, err := s.originBy(ctx, k.subjects)
@@ -97,7 +100,7 @@ func (s streams) findOrigin(ctx context.Context, k keptThere) (jetstream.Stream,
 		return nil, err
 	}
 	if origin == "" {
-		return nil, fmt.Errorf("there is no stream %s yet, of which a copy is to be kept here: begin with the region that is the home of tenants", k.stream)
+		return nil, fmt.Errorf("%w: stream %s, of which a copy is to be kept here: begin with the region that is the home of tenants", errNoOrigin, k.stream)
 	}
 	found, err := s.find(ctx, origin)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -53,6 +54,43 @@ func (s *Streams) RaiseEpoch(ctx context.Context) (raised []RaisedEpoch, err err
 	return raised, nil
 }
 
+// RaiseEpochOf makes another incarnation of what a home stores, when copies have taken the
+// place of its streams in this region: what had not reached them is lost, and its sequences
+// will name other messages. It makes the copies what the streams were, so that what is
+// live is heard and batches are taken; before it, nobody hears what is published.
+//
+// Otherwise it is as RaiseEpoch. The error is of streams that are still copies, too.
+func (s *Streams) RaiseEpochOf(ctx context.Context, home Region) (raised []RaisedEpoch, err error) {
+	l := s.cfg.layoutOf(home)
+	if l.partitions, err = s.copiedPartitions(ctx, l, s.cfg.Region); err != nil {
+		return nil, err
+	}
+	for _, want := range l.streams() {
+		if len(want.Subjects) == 0 || !isHomed(l, want.Name) {
+			continue
+		}
+		origin, err := s.originBy(ctx, want.Subjects[0])
+		if err != nil {
+			return raised, err
+		}
+		if here := nameIn(want.Name, home, s.cfg.Region); origin != here {
+			return raised, fmt.Errorf("stream %s has not taken the place of %s: what is published is stored in %q", here, want.Name, origin)
+		}
+		want.Name = origin
+		r, err := s.raise(ctx, want)
+		if err != nil {
+			return raised, fmt.Errorf("raise the epoch of stream %s: %w", want.Name, err)
+		}
+		raised = append(raised, r)
+	}
+	return raised, nil
+}
+
+// isHomed reports whether a stream of a region is of what tenants have there.
+func isHomed(l layout, stream string) bool {
+	return slices.ContainsFunc(l.stored(), func(k keptThere) bool { return k.stream == stream })
+}
+
 // raise gives one stream a new epoch.
 func (s *Streams) raise(ctx context.Context, want jetstream.StreamConfig) (r RaisedEpoch, err error) {
 	found, err := s.find(ctx, want.Name)
@@ -69,6 +107,8 @@ func (s *Streams) raise(ctx context.Context, want jetstream.StreamConfig) (r Rai
 	next.Metadata[metaEpoch] = string(r.To)
 	next.Metadata[metaLineage] = parseLineage(next.Metadata[metaLineage]).then(r.From, r.Last).String()
 	next.RePublish = withEpoch(want, r.To).RePublish
+	next.AllowAtomicPublish = want.AllowAtomicPublish // as a copy it could not
+	next.Duplicates = max(next.Duplicates, want.Duplicates)
 	_, err = s.update(ctx, next)
 	return r, err
 }

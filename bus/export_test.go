@@ -527,3 +527,12 @@ func (b *Bus) HoldSlots() (resume func()) {
 	b.slots.mu.Lock()
 	return sync.OnceFunc(b.slots.mu.Unlock)
 }
+
+// Homed lists the streams of a home, and what is stored in each.
+func Homed(r Region, partitions int) map[string]string {
+	all := make(map[string]string)
+	for _, k := range (layout{region: r, partitions: partitions}).stored() {
+		all[k.stream] = k.subjects
+	}
+	return all
+}

@@ -88,9 +88,10 @@ func (c Config) forwards(r Region) []Region {
 	return slices.DeleteFunc(c.homes(), func(home Region) bool { return home == r })
 }
 
-// checkRegions says what is wrong with the table of regions, which has to be the same for
-// every process of all of them.
-func (c Config) checkRegions() error {
+// CheckRegions says what is wrong with the table of regions, which has to be the same for
+// every process of all of them. The rest of the configuration does not matter.
+func (c Config) CheckRegions() error {
+	c = c.withDefaults()
 	for _, r := range append([]Region{c.Region, c.Home}, c.Regions...) {
 		if _, err := ParseRegion(string(r)); err != nil {
 			return fmt.Errorf("%q: %w", r, err)
@@ -136,6 +137,10 @@ func (b *Bus) openHome(ctx context.Context, r Region, partitions int) error {
 	h := &home{bus: b, region: r}
 	b.homes[r] = h
 	b.twinsOf(h, partitions)
+	if b.cfg.several() {
+		h.lookAtTwins(ctx)
+		h.look(ctx)
+	}
 	h.wishes = newWishes(h)
 	for n := range partitions {
 		part := newPartition(h, n, len(b.partitions))

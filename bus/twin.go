@@ -5,8 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -219,15 +218,15 @@ func (h *home) look(ctx context.Context) (changed bool) {
 
 // lookAtTwins finds out where the streams of a home are.
 func (h *home) lookAtTwins(ctx context.Context) {
-	for _, name := range slices.Sorted(maps.Keys(h.bus.twins)) {
-		t := h.bus.twins[name]
-		if t.home != h || ctx.Err() != nil {
-			continue
+	ctx, cancel := context.WithTimeout(ctx, homePatience)
+	defer cancel()
+	var looking sync.WaitGroup
+	for _, t := range h.bus.twins {
+		if t.home == h {
+			looking.Go(func() { t.look(ctx) })
 		}
-		once, cancel := context.WithTimeout(ctx, homePatience)
-		t.look(once)
-		cancel()
 	}
+	looking.Wait()
 }
 
 // look finds out where a twin is, as far as it can be asked.

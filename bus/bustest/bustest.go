@@ -18,6 +18,8 @@ func Main(m *testing.M) {
 		// nats-server: started once for the process and kept, by design.
 		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server/pse.periodic"),
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/pse.periodic"),
+		// nats-server: a mirror waits for up to 30 s for its origin, also when the server is down.
+		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*stream).setupMirrorConsumer.func3"),
 		// net/http: waits half a second after it has answered who is still sending.
 		goleak.IgnoreAnyFunction("net/http.(*conn).closeWriteAndWait"),
 	)

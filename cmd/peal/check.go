@@ -40,8 +40,8 @@ const maxPerInbox = 10_000
 
 // check refuses what can't work, before anything is started.
 func (s *settings) check() error {
-	if _, err := bus.ParseRegion(s.region); err != nil {
-		return usagef("--region %s", strings.TrimPrefix(err.Error(), "region: "))
+	if err := s.checkRegions(); err != nil {
+		return err
 	}
 	for flag, address := range map[string]string{"listen": s.listen, "admin": s.admin, "nats-listen": s.natsListen} {
 		if address == "" && flag == "nats-listen" {

@@ -28,6 +28,9 @@ type settings struct {
 	natsListen      string
 	realms          string // path of the realms file
 	region          string
+	regions         string // separated by commas
+	home            string // a region
+	homes           string // TENANT=REGION, separated by commas
 	partitions      int
 	replicas        int
 	retain          time.Duration
@@ -120,6 +123,9 @@ func newSettings(d defaults) *settings {
 		{name: "cors-origins", help: "origins whose pages may use the API from a browser, such as https://app.example.com", value: str(&s.corsOrigins, ""), fileOnly: true, list: true},
 		{name: "cookie-sessions", help: "let a browser's own EventSource connect by a session cookie, true or false; needs HTTPS", value: on(&s.cookieSessions), fileOnly: true},
 		{name: "metrics-tenants", help: "tenants whose connections have metrics of their own, 50 at most", value: str(&s.metricsTenants, ""), fileOnly: true, list: true},
+		{name: "regions", help: "all regions that serve, this one among them, the same in each; absent: this one alone", value: str(&s.regions, ""), fileOnly: true, list: true},
+		{name: "home", help: "the region where tenants have their inboxes that homes does not name, the same in each region", value: str(&s.home, ""), fileOnly: true},
+		{name: "homes", help: "tenants that have their inboxes in another region, TENANT=REGION, the same in each region", value: str(&s.homes, ""), fileOnly: true, list: true},
 		{name: "partitions", help: "streams that share the inboxes, when a region is created; 0: 1 embedded, 8 in a cluster", value: num(&s.partitions, 0), fileOnly: true},
 		{name: "replicas", help: "of each stream when it is created; 0: 1 embedded, 3 in a cluster", value: num(&s.replicas, 0), fileOnly: true},
 		{name: "retain", help: "how long a notification is kept", value: dur(&s.retain, 30*24*time.Hour), fileOnly: true},

@@ -12,7 +12,7 @@ import (
 func TestEveryKnobIsExplained(t *testing.T) {
 	where := []string{
 		"listen", "admin", "tls-cert", "tls-key", "data", "nats", "nats-creds", "nats-ca", "nats-cert", "nats-key", "nats-listen",
-		"realms", "region", "roles", "templates", "action-hosts", "cors-origins", "cookie-sessions", "metrics-tenants",
+		"realms", "region", "regions", "home", "homes", "roles", "templates", "action-hosts", "cors-origins", "cookie-sessions", "metrics-tenants",
 		"log-format", "config", "ready-json",
 	}
 	page, err := os.ReadFile("../../docs/operating.md")

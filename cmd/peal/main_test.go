@@ -172,6 +172,12 @@ func TestUsage(t *testing.T) {
 	for i := range 51 {
 		many += fmt.Sprintf("- %08d-1111-4111-8111-111111111111\n", i)
 	}
+	alone := write("alone.yaml", "home: eu\n")
+	homeless := write("homeless.yaml", "nats: nats://localhost\nregion: eu\nregions: [eu, us]\n")
+	elsewhere := write("elsewhere.yaml", "nats: nats://localhost\nregion: ap\nregions: [eu, us]\nhome: eu\n")
+	nowhere := write("nowhere.yaml", "nats: nats://localhost\nregion: eu\nregions: [eu, us]\nhome: eu\nhomes: [11111111-1111-4111-8111-111111111111=ap]\n")
+	embedded := write("embedded.yaml", "region: eu\nregions: [eu, us]\nhome: eu\n")
+	unread := write("unread.yaml", "nats: nats://localhost\nregion: eu\nregions: [eu, us]\nhome: eu\nhomes: [acme]\n")
 	everybody := write("everybody.yaml", "metrics-tenants:\n"+many)
 	negative := write("negative.yaml", "connects-per-user: -1\n")
 	ages := write("ages.yaml", "max-connection-age: 5s\n")
@@ -229,6 +235,12 @@ func TestUsage(t *testing.T) {
 		{"limit above all slots", []string{"config", "check", "--max-connections-per-user", "1001"}, 2, []string{"--max-connections-per-user", "1000"}},
 		{"limit without NATS otherwise", []string{"config", "check", "--config", otherwise}, 2, []string{"limit-without-nats", "refuse", "local"}},
 		{"a tenant that is none", []string{"config", "check", "--config", tenants}, 2, []string{"metrics-tenants", "UUID"}},
+		{"a home without regions", []string{"config", "check", "--config", alone}, 2, []string{"say regions too"}},
+		{"regions without a home", []string{"config", "check", "--config", homeless}, 2, []string{"regions needs home"}},
+		{"a region that is none of those that serve", []string{"config", "check", "--config", elsewhere}, 2, []string{"region ap is none of those that serve"}},
+		{"a home that is none of those that serve", []string{"config", "check", "--config", nowhere}, 2, []string{"region ap, the home of tenant 11111111"}},
+		{"regions with an embedded JetStream", []string{"config", "check", "--config", embedded}, 2, []string{"regions needs --nats"}},
+		{"a tenant without a home", []string{"config", "check", "--config", unread}, 2, []string{"TENANT=REGION"}},
 		{"metrics of everybody", []string{"config", "check", "--config", everybody}, 2, []string{"metrics-tenants", "50 at most"}},
 		{"negative connects", []string{"config", "check", "--config", negative}, 2, []string{"connects-per-user"}},
 		{"negative requests", []string{"config", "check", "--config", requests}, 2, []string{"requests-per-user"}},
