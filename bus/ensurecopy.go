@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 
@@ -172,13 +171,14 @@ func copyConfig(name string, origin jetstream.StreamConfig, replicas int) jetstr
 		AllowDirect:       true,
 		MirrorDirect:      true,
 	}
-	if len(origin.Metadata) > 0 {
-		c.Metadata = make(map[string]string)
-		for key, value := range maps.All(origin.Metadata) {
-			if strings.HasPrefix(key, "peal.") {
-				c.Metadata[key] = value
-			}
+	for key, value := range origin.Metadata {
+		if !strings.HasPrefix(key, "peal.") {
+			continue
 		}
+		if c.Metadata == nil { // a bucket has none of ours
+			c.Metadata = make(map[string]string)
+		}
+		c.Metadata[key] = value
 	}
 	return c
 }
