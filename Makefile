@@ -1,6 +1,7 @@
 # Everything here needs Go, make and git; `race` a C compiler too, `web` and
 # `web-check` Node.js and npm, `e2e` these, Chromium, promtool, nginx, HAProxy and
-# systemd, and `image` a builder (it says which). Nothing else is assumed.
+# systemd, `k8s-e2e` etcd and Linux, and `image` a builder (it says which). Nothing else is
+# assumed.
 
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -9,6 +10,9 @@ SHELL := bash
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
+# Has the types of ServiceMonitor and PrometheusRule that a server takes. It is the newest whose
+# files the proxy of modules has; the newer Go types of helm/test are another module.
+PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
 # Where the vulnerability database is; empty means where govulncheck looks.
 VULNDB ?=
 
@@ -21,6 +25,8 @@ CHROMIUM ?= chromium
 PROMTOOL ?= promtool
 NGINX    ?= nginx
 HAPROXY  ?= haproxy
+# What the API server of k8s-e2e stores in.
+ETCD ?= etcd
 # A folder for screenshots of the bell, to be looked at; empty keeps those of what fails.
 SHOTS ?=
 
@@ -78,6 +84,20 @@ e2e: build ## run other people's clients, issuer and proxies, the bell in a brow
 helm-check: build ## lint and render the Helm chart, and look at what comes out
 	@GOBIN=$(CURDIR)/bin/tools go install $(HELM)
 	go -C helm/test test -count=1 ./... -args -helm $(CURDIR)/bin/tools/helm -peal $(abspath $(BIN))
+
+# No part of .ci/run: to build Kubernetes takes minutes, and gigabytes of Go's caches. What is
+# built is in helm/k8s/go.mod, and says its version, by which Helm judges it.
+.PHONY: k8s-e2e
+k8s-e2e: build ## show the Helm chart to a real Kubernetes API server, and install, upgrade, roll back and uninstall it there (needs etcd, and minutes the first time)
+	@command -v '$(ETCD)' >/dev/null || { echo "k8s-e2e: please install etcd (apt-get install etcd-server), or say ETCD=FILE; there is no $(ETCD)" >&2; exit 1; }
+	@GOBIN=$(CURDIR)/bin/tools go install $(HELM)
+	go -C helm/k8s mod tidy -diff
+	@version=$$(go -C helm/k8s list -m -f '{{.Version}}' k8s.io/kubernetes) && echo "k8s-e2e: Kubernetes $$version" && \
+		GOBIN=$(CURDIR)/bin/tools CGO_ENABLED=0 go -C helm/k8s install -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$version" tool
+	@go mod download $(PROMETHEUS_OPERATOR)
+	go -C helm/test test -tags k8s -count=1 -timeout 20m -v -run '^TestServer' ./... -args -helm $(CURDIR)/bin/tools/helm -peal $(abspath $(BIN)) \
+		-etcd '$(ETCD)' -kube-apiserver $(CURDIR)/bin/tools/kube-apiserver -kubectl $(CURDIR)/bin/tools/kubectl \
+		-gateway-api "$$(go -C helm/test list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)" -prometheus-operator "$$(go env GOMODCACHE)/$(PROMETHEUS_OPERATOR)"
 
 # How long a model test runs, and its seed; 0 chooses one. Without
 # the race detector, for more connections: `make race` runs it too, for 6 s.
@@ -169,6 +189,8 @@ lint: ## check formatting, vet, staticcheck and the module files
 	go -C cmd/peal/e2e mod tidy -diff
 	go -C helm/test vet ./...
 	go -C helm/test run $(STATICCHECK) ./...
+	go -C helm/test vet -tags k8s ./...
+	go -C helm/test run $(STATICCHECK) -tags k8s ./...
 	go -C helm/test mod tidy -diff
 
 # Exit status 3 is a finding. Without its database govulncheck knows nothing,

@@ -99,9 +99,9 @@ func TestInstallationIsShort(t *testing.T) {
 	}
 }
 
-// The Job that copies one pod's notifications to a cluster is a manifest of somebody's own,
-// made of README.md: what it says has to be taken, by Kubernetes and by peal.
-func TestMigrationIsAsReadmeSays(t *testing.T) {
+// migration is the manifest of the Job that copies, as README.md has it.
+func migration(t *testing.T) string {
+	t.Helper()
 	page, err := os.ReadFile(chart + "/README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,13 @@ func TestMigrationIsAsReadmeSays(t *testing.T) {
 	_, text, _ := strings.Cut(string(page), "\n## From one pod to a cluster\n")
 	_, text, _ = strings.Cut(text, "\n```yaml\n")
 	text, _, _ = strings.Cut(text, "\n```\n")
-	r, err := read(text)
+	return text
+}
+
+// The Job that copies one pod's notifications to a cluster is a manifest of somebody's own,
+// made of README.md: what it says has to be taken, by Kubernetes and by peal.
+func TestMigrationIsAsReadmeSays(t *testing.T) {
+	r, err := read(migration(t))
 	if err != nil || len(r.pods()) != 1 {
 		t.Fatalf("%d Jobs, %v", len(r.pods()), err)
 	}
