@@ -8,8 +8,8 @@ import (
 	"github.com/pealhq/peal"
 )
 
-// claim is the right to move a durable, which one follower in the cluster has: the
-// one that came last.
+// claim is the right to move a durable, which one follower in all regions has: the one that
+// came last.
 type claim struct {
 	slot *Slot
 	over atomic.Bool // lost or given back
@@ -29,6 +29,7 @@ func (b *Bus) claimDurable(ctx context.Context, in peal.Inbox, of Followed, name
 	if err != nil {
 		return nil, err
 	}
+	b.announceElsewhere(in, c.slot)
 	return c, nil
 }
 

@@ -137,6 +137,16 @@ func TestRegionsShareTheRest(t *testing.T) {
 		t.Errorf("queue: %v, %v", got, err)
 	}
 
+	wall := followBy(t, eu, jane, "wall", bus.Cursor{})
+	taken := followBy(t, us, jane, "wall", bus.Cursor{})
+	if why := wall.loss(t); why != bus.TakenOver {
+		t.Errorf("a durable that is opened in another region: lost by %v, want that it is taken over", why)
+	}
+	followBy(t, eu, jane, "wall", bus.Cursor{})
+	if why := taken.loss(t); why != bus.TakenOver {
+		t.Errorf("and back: lost by %v", why)
+	}
+
 	lists := followTickets(t, us, acme, bus.Cursor{})
 	change(t, eu, acme, "1", 1)
 	change(t, us, acme, "1", 2)

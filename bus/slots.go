@@ -527,10 +527,52 @@ const allLost = "lost "
 
 func (s *slots) tell(what string) { _ = s.bus.write.Publish(s.claimedSubject(), []byte(what)) }
 
+// takenElsewhere is said where a name was claimed, in which region, to those of the others:
+// each counts its own claims.
+const takenElsewhere = "taken "
+
+// announceElsewhere tells the processes of other regions that a user's name was claimed
+// here. It may get lost; then two have it until one of them comes again.
+func (b *Bus) announceElsewhere(in peal.Inbox, x *Slot) {
+	if b.cfg.several() {
+		at := x.seat()
+		_ = b.write.Publish(subject("claimed", string(b.cfg.homeOf(in.Tenant))), []byte(takenElsewhere+string(b.cfg.Region)+" "+hex.EncodeToString(at[:])))
+	}
+}
+
+// hearElsewhere has claims lost that were made in another region.
+func (s *slots) hearElsewhere(said string) {
+	region, seats, _ := strings.Cut(said, " ")
+	raw, err := hex.DecodeString(seats)
+	if err != nil || len(raw) != len(seat{}) || Region(region) == s.bus.cfg.Region {
+		return
+	}
+	s.mu.Lock()
+	x := s.seats[seat(raw)]
+	s.mu.Unlock()
+	if x != nil && x.isClaim() {
+		s.lose(x)
+	}
+}
+
 // hearClaims looks at the claims of this process that others announce to have, and at
 // all of its slots when they announce that those were lost.
 func (s *slots) hearClaims() error {
+	for _, home := range s.bus.cfg.forwards(s.bus.cfg.Region) {
+		_, err := s.bus.live.Subscribe(subject("claimed", string(home)), func(m *nats.Msg) {
+			if said, taken := strings.CutPrefix(string(m.Data), takenElsewhere); taken {
+				s.hearElsewhere(said)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
 	_, err := s.bus.live.Subscribe(s.claimedSubject(), func(m *nats.Msg) {
+		if said, taken := strings.CutPrefix(string(m.Data), takenElsewhere); taken {
+			s.hearElsewhere(said)
+			return
+		}
 		if at, lost := strings.CutPrefix(string(m.Data), allLost); lost {
 			s.lostIn(at)
 			return

@@ -231,6 +231,7 @@ func (src *source) inquire() (renewed bool, err error) {
 		if f.partitions != before.partitions {
 			src.bus.giveUp(fmt.Errorf("the inboxes of which stream %s has a part are spread over %s streams now, not over %s", src.stream, f.partitions, before.partitions))
 		}
+		src.tellLoss(before, f, max(seen, before.last))
 		if renewed || f.last < max(seen, before.last) {
 			src.seen.Store(f.last)
 			src.bus.recents.clear()
@@ -243,6 +244,15 @@ func (src *source) inquire() (renewed bool, err error) {
 		close(q.done)
 	}
 	return renewed, err
+}
+
+// tellLoss says how much a stream has lost with its former epoch, as far as this process
+// knows how far that had come: a backup, or a copy that has taken its place, has ended
+// before.
+func (src *source) tellLoss(before, now facts, had uint64) {
+	if last, ok := now.lineage.common(before.epoch); ok && before.epoch != now.epoch && had > last {
+		src.bus.log.Error("messages are lost that were stored", "stream", src.stream, "after", last, "up_to", had)
+	}
 }
 
 // crowd says so when a stream is so full that it drops the oldest messages of

@@ -100,6 +100,7 @@ type natsRegions struct {
 	routes   map[string]string // addresses, by region
 	gateways map[string]string
 	configs  map[string]string // of peal, in the two that serve
+	conf     map[string]string // of each server
 }
 
 const ofRegions = "../../deploy/nats/regions"
@@ -108,7 +109,7 @@ func newNATSRegions(t *testing.T) *natsRegions {
 	t.Helper()
 	r := &natsRegions{
 		t: t, ca: newAuthority(t), clusters: make(map[string]*natsCluster),
-		routes: make(map[string]string), gateways: make(map[string]string), configs: make(map[string]string),
+		routes: make(map[string]string), gateways: make(map[string]string), configs: make(map[string]string), conf: make(map[string]string),
 	}
 	names := []string{"eu", "us", "wit"}
 	var gateways []string
@@ -139,9 +140,38 @@ func newNATSRegions(t *testing.T) *natsRegions {
 				env = append(env, "PEAL_"+strings.ToUpper(user)+`_PASSWORD="`+password+`"`)
 			}
 		}
-		c.servers = append(c.servers, startNATSServer(t, env, "-c", r.put(name)))
+		r.conf[name] = r.put(name)
+		c.env, c.servers = [][]string{env}, []*process{nil}
+		r.startServer(name)
 	}
 	return r
+}
+
+// startServer starts the server of a region, again with what it has stored.
+func (r *natsRegions) startServer(name string) {
+	r.t.Helper()
+	c := r.clusters[name]
+	c.servers[0] = startNATSServer(r.t, c.env[0], "-c", r.conf[name])
+}
+
+// newSites writes what peal is configured with in the two regions that serve, and
+// makes the streams.
+func (r *natsRegions) newSites() (eu, us *regionSite) {
+	r.t.Helper()
+	site := newRolesSite(r.t, "")
+	sites := make(map[string]*regionSite)
+	for _, region := range []string{"eu", "us"} {
+		r.configs[region] = filepath.Join(r.t.TempDir(), "peal.yaml")
+		if err := os.WriteFile(r.configs[region], fmt.Appendf(nil,
+			"drain-delay: 0s\nreplicas: 1\npartitions: 2\nnats-ca: %s\nregion: %s\nregions: [eu, us]\nhome: eu\nhomes: [%s=us]\nevents-per-tenant: 0\n", r.ca.file("ca.pem"), region, tenantAcme), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+		here := *site
+		here.config = r.configs[region]
+		sites[region] = &regionSite{deployment{rolesSite: &here, nats: r.clusters[region]}, r, region}
+	}
+	r.ensure()
+	return sites["eu"], sites["us"]
 }
 
 // put puts the files of a server of a region where one has them, and returns the one to
@@ -356,20 +386,7 @@ func (s *regionSite) drive(home *regionSite) {
 func TestDeployedNATSRegions(t *testing.T) {
 	t.Parallel()
 	r := newNATSRegions(t)
-	site := newRolesSite(t, "")
-	sites := make(map[string]*regionSite)
-	for _, region := range []string{"eu", "us"} {
-		r.configs[region] = filepath.Join(t.TempDir(), "peal.yaml")
-		if err := os.WriteFile(r.configs[region], fmt.Appendf(nil,
-			"drain-delay: 0s\nreplicas: 1\npartitions: 2\nnats-ca: %s\nregion: %s\nregions: [eu, us]\nhome: eu\nhomes: [%s=us]\n", r.ca.file("ca.pem"), region, tenantAcme), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		here := *site
-		here.config = r.configs[region]
-		sites[region] = &regionSite{deployment{rolesSite: &here, nats: r.clusters[region]}, r, region}
-	}
-	r.ensure()
-	eu, us := sites["eu"], sites["us"]
+	eu, us := r.newSites()
 	eu.start()
 	us.start()
 	us.drive(eu)
@@ -520,7 +537,7 @@ func (r *natsRegions) checkRights() {
 		{"publish", "peal.inbox.wit.0" + user, 0},
 		{"publish", "peal.erased.eu", edge | node | admin},
 		{"publish", "peal.purged.eu", edge | node},
-		{"publish", "peal.claimed.eu", 0},
+		{"publish", "peal.claimed.eu", edge | node},
 		{"publish", "peal.roll.eu", 0},
 		{"publish", "peal.live.eu.0.abcdefg2" + user, 0},
 		{"publish", "$KV.PEAL_LIMIT_eu.a.b.c", 0},
@@ -534,7 +551,7 @@ func (r *natsRegions) checkRights() {
 		{"subscribe", "peal.liveticket.eu.>", edge | node},
 		{"subscribe", "peal.live.>", 0},
 		{"subscribe", "peal.purged.eu", edge | dispatch | node},
-		{"subscribe", "peal.claimed.eu", 0},
+		{"subscribe", "peal.claimed.eu", edge | dispatch | node},
 		{"subscribe", "peal.roll.eu", 0},
 		{"subscribe", "peal.event.us_eu.*.*", 0},
 		{"subscribe", "peal.inbox.eu.>", 0},

@@ -45,10 +45,10 @@ function put(line, h, p,   own) {
 		# Dead letters of a user are erased in every region, and noted there.
 		if (h != p || !own && !purges) return
 		line = of(line, h)
-	} else if (line ~ /PEAL_(LIMIT|ERASED)_local|peal\.(roll|claimed|dead)\.local/ || line !~ /local/) {
+	} else if (line ~ /PEAL_(LIMIT|ERASED)_local|peal\.(roll|dead)\.local/ || line !~ /local/) {
 		if (!own) return
 		line = of(line, h)
-	} else if (line ~ /(PEAL_(INBOX|STATE|TICKET|PREF|QUEUE)_local|peal\.(inbox|state|ticket|live|livestate|liveticket|purged)\.local)/) {
+	} else if (line ~ /(PEAL_(INBOX|STATE|TICKET|PREF|QUEUE)_local|peal\.(inbox|state|ticket|live|livestate|liveticket|purged|claimed)\.local)/) {
 		if (h != p) line = copied(line, p)
 		if (line == "") return
 		line = of(line, h)
