@@ -139,6 +139,14 @@ ROUNDS ?= 50
 limit: ## connect 200 devices of a user at once to a cluster, and have 10,000 vanish: ROUNDS=50
 	go test -run '^TestLimit$$' -count 1 -v -timeout 0 ./cmd/peal/torture -limit.rounds $(ROUNDS)
 
+NATS_TOOL ?= github.com/nats-io/natscli/nats@v0.5.1
+
+.PHONY: regions
+regions: ## kill one of two regions under load, and promote the other by the commands of docs/multi-region.md (needs jq)
+	@command -v jq >/dev/null || { echo "regions: please install jq" >&2; exit 1; }
+	@test -x bin/tools/nats || GOBIN=$(abspath bin/tools) go install $(NATS_TOOL)
+	PEAL_TEST_REGIONS=1 PATH="$(abspath bin/tools):$$PATH" go test -run '^TestRegionsUnderLoad$$' -count 1 -v -timeout 0 ./cmd/peal
+
 .PHONY: inbox-model
 inbox-model: ## run the model test of list, count and read state for long: TIME=10m SEED=…
 	go test -run '^TestInboxModel$$' -count 1 -v -timeout 0 ./bus -model.time $(TIME) -model.seed $(SEED)

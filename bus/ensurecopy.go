@@ -189,7 +189,10 @@ func (s *Streams) ensureAllCopies(ctx context.Context, e *Ensured, dry bool) err
 	for _, r := range s.cfg.forwards(s.cfg.Region) {
 		l := s.cfg.layoutOf(r)
 		var err error
-		if l.partitions, err = s.copiedPartitions(ctx, l, s.cfg.Region); err != nil {
+		if l.partitions, err = s.copiedPartitions(ctx, l, s.cfg.Region); errors.Is(err, errNoOrigin) {
+			s.log.Warn("there is nothing to be copied yet: do this again when the region is there", "region", r, "err", err)
+			continue
+		} else if err != nil {
 			failed = append(failed, err)
 			continue
 		}

@@ -13,16 +13,14 @@ import (
 func lists(t *testing.T, region string) string {
 	t.Helper()
 	var out strings.Builder
-	out.WriteString("\n# What each role may do, as in deploy/nats: go test -C helm/test -run Lists . -update\nconfigMap:\n  merge:\n    data:\n")
+	out.WriteString("\n# What each role may do, as in deploy/nats/regions: go test -C helm/test -run Lists . -update\nconfigMap:\n  merge:\n    data:\n")
 	for _, role := range []string{"edge", "dispatch", "admin", "publisher"} {
-		text, err := os.ReadFile("../../deploy/nats/" + role + ".conf")
+		text, err := os.ReadFile("../../deploy/nats/regions/" + region + "/" + role + ".conf")
 		if err != nil {
 			t.Fatal(err)
 		}
-		// As deploy/nats/README.md says it for another region.
-		own := strings.NewReplacer("_local", "_"+region, ".local", "."+region, "region local", "region "+region).Replace(string(text))
 		fmt.Fprintf(&out, "      %s.conf: |\n", role)
-		for line := range strings.Lines(own) {
+		for line := range strings.Lines(string(text)) {
 			if line != "\n" {
 				line = "        " + line
 			}
@@ -47,7 +45,7 @@ func TestListsOfNATSAreThoseOfDeploy(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else if want != string(text) {
-			t.Errorf("%s has other lists than deploy/nats: go test -C helm/test -run Lists . -update", name)
+			t.Errorf("%s has other lists than deploy/nats/regions: go test -C helm/test -run Lists . -update", name)
 		}
 	}
 }
