@@ -1,4 +1,4 @@
-package bustest
+package bus_test
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Regions are NATS clusters that are joined by gateways, of one server each, which is
+// regions are NATS clusters that are joined by gateways, of one server each, which is
 // killed and started again at the same address and with the same disk.
-type Regions struct {
+type regions struct {
 	t       testing.TB
 	names   []string
 	host    string // an address of this machine that no other test has
@@ -29,11 +29,11 @@ const (
 	gatewayPort = 6222
 )
 
-// StartRegions starts one cluster for each name, and returns when JetStream has a leader
+// startRegions starts one cluster for each name, and returns when JetStream has a leader
 // that all can reach. They end with the test.
-func StartRegions(t testing.TB, names ...string) *Regions {
+func startRegions(t testing.TB, names ...string) *regions {
 	t.Helper()
-	r := &Regions{
+	r := &regions{
 		t: t, names: names, host: fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(250), rand.IntN(250), 1+rand.IntN(250)),
 		dirs: make(map[string]string), servers: make(map[string]*server.Server),
 	}
@@ -42,17 +42,17 @@ func StartRegions(t testing.TB, names ...string) *Regions {
 	}
 	t.Cleanup(func() {
 		for name := range r.servers {
-			r.Kill(name)
+			r.kill(name)
 		}
 	})
 	for _, name := range names {
-		r.Start(name)
+		r.start(name)
 	}
-	r.Await(names...)
+	r.await(names...)
 	return r
 }
 
-func (r *Regions) address(first int, name string) (port int, u *url.URL) {
+func (r *regions) address(first int, name string) (port int, u *url.URL) {
 	for i, n := range r.names {
 		if n == name {
 			port = first + i
@@ -61,14 +61,14 @@ func (r *Regions) address(first int, name string) (port int, u *url.URL) {
 	return port, &url.URL{Scheme: "nats", Host: fmt.Sprintf("%s:%d", r.host, port)}
 }
 
-// URL is the address of a region for clients.
-func (r *Regions) URL(name string) string {
+// url is the address of a region for clients.
+func (r *regions) url(name string) string {
 	_, u := r.address(clientPort, name)
 	return u.String()
 }
 
-// Start starts the server of a region, and does not wait for it.
-func (r *Regions) Start(name string) {
+// start starts the server of a region, and does not wait for it.
+func (r *regions) start(name string) {
 	r.t.Helper()
 	client, _ := r.address(clientPort, name)
 	cluster, route := r.address(clusterPort, name)
@@ -92,15 +92,15 @@ func (r *Regions) Start(name string) {
 	go s.Start()
 }
 
-// Kill ends the server of a region at once. What is stored stays.
-func (r *Regions) Kill(name string) {
+// kill ends the server of a region at once. What is stored stays.
+func (r *regions) kill(name string) {
 	s := r.servers[name]
 	s.Shutdown()
 	s.WaitForShutdown()
 }
 
-// Await waits until JetStream answers in regions.
-func (r *Regions) Await(names ...string) {
+// await waits until JetStream answers in regions.
+func (r *regions) await(names ...string) {
 	r.t.Helper()
 	end := time.Now().Add(time.Minute)
 	for _, name := range names {
@@ -117,8 +117,8 @@ func (r *Regions) Await(names ...string) {
 	}
 }
 
-func (r *Regions) ask(name string) error {
-	nc, err := nats.Connect(r.URL(name))
+func (r *regions) ask(name string) error {
+	nc, err := nats.Connect(r.url(name))
 	if err != nil {
 		return err
 	}
@@ -134,10 +134,10 @@ func (r *Regions) ask(name string) error {
 	return nil
 }
 
-// JetStream speaks to a region past the bus. It ends with the test.
-func (r *Regions) JetStream(name string) jetstream.JetStream {
+// jetStream speaks to a region past the bus. It ends with the test.
+func (r *regions) jetStream(name string) jetstream.JetStream {
 	r.t.Helper()
-	nc, err := nats.Connect(r.URL(name), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+	nc, err := nats.Connect(r.url(name), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
 	if err != nil {
 		r.t.Fatal(err)
 	}

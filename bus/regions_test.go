@@ -14,20 +14,19 @@ import (
 
 	"github.com/pealhq/peal"
 	"github.com/pealhq/peal/bus"
-	"github.com/pealhq/peal/bus/bustest"
 )
 
 // Of these tests eu is the home of acme, and us that of globex.
-func inRegion(r *bustest.Regions, name bus.Region) bus.Config {
+func inRegion(r *regions, name bus.Region) bus.Config {
 	return bus.Config{
-		URLs: []string{r.URL(string(name))}, Await: time.Minute, Region: name,
+		URLs: []string{r.url(string(name))}, Await: time.Minute, Region: name,
 		Regions: []bus.Region{"eu", "us"}, Home: "eu", Homes: map[peal.Tenant]bus.Region{globex: "us"},
 		Replicas: 1, Partitions: 2, TailCheck: 2 * time.Second,
 	}
 }
 
 // openRegions opens a bus in each of the two regions.
-func openRegions(t testing.TB, r *bustest.Regions) (eu, us *bus.Bus) {
+func openRegions(t testing.TB, r *regions) (eu, us *bus.Bus) {
 	t.Helper()
 	opened := make(chan *bus.Bus, 1)
 	go func() { opened <- openIn(t, r, "us") }() // each waits for the streams of the other
@@ -39,7 +38,7 @@ func openRegions(t testing.TB, r *bustest.Regions) (eu, us *bus.Bus) {
 	return eu, us
 }
 
-func openIn(t testing.TB, r *bustest.Regions, name bus.Region) *bus.Bus {
+func openIn(t testing.TB, r *regions, name bus.Region) *bus.Bus {
 	b, err := bus.Open(t.Context(), inRegion(r, name))
 	if err != nil {
 		t.Errorf("region %s: %v", name, err)
@@ -52,7 +51,7 @@ func openIn(t testing.TB, r *bustest.Regions, name bus.Region) *bus.Bus {
 // What a user has is the same in every region, whichever is asked.
 func TestRegionsShareInboxes(t *testing.T) {
 	t.Parallel()
-	eu, us := openRegions(t, bustest.StartRegions(t, "eu", "us", "wit"))
+	eu, us := openRegions(t, startRegions(t, "eu", "us", "wit"))
 	jane, joe := inbox("jane"), peal.Inbox{Tenant: globex, Namespace: "staff", User: "joe"}
 
 	there, here := follow(t, eu, jane, bus.Cursor{}), follow(t, us, jane, bus.Cursor{})
@@ -114,7 +113,7 @@ func (s *sink) unread() int {
 // updates, revocations, and what was purged.
 func TestRegionsShareTheRest(t *testing.T) {
 	t.Parallel()
-	r := bustest.StartRegions(t, "eu", "us", "wit")
+	r := startRegions(t, "eu", "us", "wit")
 	eu, us := openRegions(t, r)
 	jane := inbox("jane")
 
@@ -169,17 +168,17 @@ func TestRegionsShareTheRest(t *testing.T) {
 	}
 
 	publish(t, eu, "n1", jane)
-	at := bustestLast(t, r, "us", "PEAL_INBOX_eu_0_in_us") + bustestLast(t, r, "us", "PEAL_INBOX_eu_1_in_us")
+	at := lastIn(t, r, "us", "PEAL_INBOX_eu_0_in_us") + lastIn(t, r, "us", "PEAL_INBOX_eu_1_in_us")
 	if at == 0 {
 		eventually(t, "a copy of what is published", func() bool {
-			return bustestLast(t, r, "us", "PEAL_INBOX_eu_0_in_us")+bustestLast(t, r, "us", "PEAL_INBOX_eu_1_in_us") > 0
+			return lastIn(t, r, "us", "PEAL_INBOX_eu_0_in_us")+lastIn(t, r, "us", "PEAL_INBOX_eu_1_in_us") > 0
 		})
 	}
 	if p, err := us.Purge(t.Context(), jane); err != nil || p.Notifications == 0 || p.Preferences == 0 {
 		t.Errorf("purge: %+v, %v", p, err)
 	}
 	for _, name := range []string{"PEAL_INBOX_eu_0", "PEAL_INBOX_eu_1", "PEAL_INBOX_eu_0_in_us", "PEAL_INBOX_eu_1_in_us", "KV_PEAL_PREF_eu_in_us"} {
-		s, err := r.JetStream("eu").Stream(t.Context(), name)
+		s, err := r.jetStream("eu").Stream(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,9 +188,9 @@ func TestRegionsShareTheRest(t *testing.T) {
 	}
 }
 
-func bustestLast(t testing.TB, r *bustest.Regions, at, stream string) uint64 {
+func lastIn(t testing.TB, r *regions, at, stream string) uint64 {
 	t.Helper()
-	s, err := r.JetStream(at).Stream(t.Context(), stream)
+	s, err := r.jetStream(at).Stream(t.Context(), stream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +219,7 @@ func worked(t testing.TB, b *bus.Bus) {
 // nobody hears of a gap.
 func TestHomeThatIsAway(t *testing.T) {
 	t.Parallel()
-	r := bustest.StartRegions(t, "eu", "us", "wit")
+	r := startRegions(t, "eu", "us", "wit")
 	eu, us := openRegions(t, r)
 	jane, other := inbox("jane"), peal.Inbox{Tenant: globex, Namespace: "staff", User: "jane"}
 	worked(t, us)
@@ -231,11 +230,11 @@ func TestHomeThatIsAway(t *testing.T) {
 	}
 	here.wait(10)
 	eventually(t, "the copy has everything", func() bool {
-		return bustestLast(t, r, "us", "PEAL_INBOX_eu_0_in_us")+bustestLast(t, r, "us", "PEAL_INBOX_eu_1_in_us") == 10
+		return lastIn(t, r, "us", "PEAL_INBOX_eu_0_in_us")+lastIn(t, r, "us", "PEAL_INBOX_eu_1_in_us") == 10
 	})
 	last := here.cursor(9)
 
-	r.Kill("eu")
+	r.kill("eu")
 	killed := time.Now()
 	served := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -281,8 +280,8 @@ func TestHomeThatIsAway(t *testing.T) {
 		t.Errorf("another tenant is told %v", got)
 	}
 
-	r.Start("eu")
-	r.Await("eu")
+	r.start("eu")
+	r.await("eu")
 	got := here.wait(30)
 	seen := make(map[string]bool)
 	for _, id := range got {
@@ -307,7 +306,7 @@ func TestHomeThatIsAway(t *testing.T) {
 // has copies of it, and no process has to be told.
 func TestPromotion(t *testing.T) {
 	t.Parallel()
-	r := bustest.StartRegions(t, "eu", "us", "wit")
+	r := startRegions(t, "eu", "us", "wit")
 	eu, us := openRegions(t, r)
 	jane := inbox("jane")
 	here := follow(t, us, jane, bus.Cursor{})
@@ -319,15 +318,15 @@ func TestPromotion(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the copies have everything", func() bool {
-		return bustestLast(t, r, "us", "PEAL_INBOX_eu_0_in_us")+bustestLast(t, r, "us", "PEAL_INBOX_eu_1_in_us") == 5 &&
-			bustestLast(t, r, "us", "PEAL_STATE_eu_0_in_us")+bustestLast(t, r, "us", "PEAL_STATE_eu_1_in_us") == 1
+		return lastIn(t, r, "us", "PEAL_INBOX_eu_0_in_us")+lastIn(t, r, "us", "PEAL_INBOX_eu_1_in_us") == 5 &&
+			lastIn(t, r, "us", "PEAL_STATE_eu_0_in_us")+lastIn(t, r, "us", "PEAL_STATE_eu_1_in_us") == 1
 	})
 	before := here.cursor(4)
 	eu.Close()
-	r.Kill("eu")
+	r.kill("eu")
 
 	// As docs/multi-region.md has it.
-	js := r.JetStream("us")
+	js := r.jetStream("us")
 	for name, subjects := range bus.Homed("eu", 2) {
 		promoted := func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -375,8 +374,8 @@ func TestPromotion(t *testing.T) {
 		t.Error(err)
 	}
 
-	r.Start("eu")
-	r.Await("eu")
+	r.start("eu")
+	r.await("eu")
 	if eu = openIn(t, r, "eu"); eu == nil {
 		t.FailNow()
 	}
