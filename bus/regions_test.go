@@ -270,8 +270,9 @@ func TestHomeThatIsAway(t *testing.T) {
 	if _, err := us.Mark(t.Context(), jane, bus.Mark{All: true}); !errors.Is(err, peal.ErrUnavailable) {
 		t.Errorf("mark: %v, want that it is unavailable", err)
 	}
-	for n := range 20 {
-		accept(t, us, happened(fmt.Sprint("e", n+1), fmt.Sprint("t", n%4)))
+	const waiting = 100 // of as many tickets: in every partition some wait
+	for n := range waiting {
+		accept(t, us, happened(fmt.Sprint("e", n+1), fmt.Sprint("t", n)))
 	}
 	if got := us.Accept(t.Context(), globex, happened("other", "t")); got[0].Err != nil {
 		t.Fatal(got)
@@ -282,7 +283,7 @@ func TestHomeThatIsAway(t *testing.T) {
 
 	r.start("eu")
 	r.await("eu")
-	got := here.wait(30)
+	got := here.wait(10 + waiting)
 	seen := make(map[string]bool)
 	for _, id := range got {
 		if seen[id] || strings.HasPrefix(id, "gap") {
@@ -290,7 +291,7 @@ func TestHomeThatIsAway(t *testing.T) {
 		}
 		seen[id] = true
 	}
-	for n := range 20 {
+	for n := range waiting {
 		if !seen[fmt.Sprint("e", n+1)] {
 			t.Errorf("e%d is lost", n+1)
 		}
